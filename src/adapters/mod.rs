@@ -1,0 +1,7 @@
+//! The ports on real things. Adapters never name a role, and never each other.
+
+pub mod memory;
+pub mod postgres;
+pub mod rabbitmq;
+pub mod redis;
+pub mod sqlite;

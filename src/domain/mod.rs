@@ -1,0 +1,26 @@
+//! The words of the system: events, ids, statuses, decisions, audit records.
+//!
+//! Owns every type that is stored, sent or hashed. Never reads a clock, a random source, a file
+//! or a socket, and never depends on tokio: time, ids and randomness come in as arguments.
+
+pub mod audit;
+pub mod context;
+pub mod decision;
+pub mod event;
+pub mod failure;
+pub mod ids;
+pub mod invalid;
+pub mod pack;
+pub mod parse;
+pub mod partition;
+pub mod status;
+pub mod time;
+
+pub use audit::{AuditBody, AuditRecord, ChainHead, Stream};
+pub use context::{Snapshot, Subject24h};
+pub use decision::{Decision, Evaluation, Outcome, PolicyRef, Reason, StageTiming, TrailEntry};
+pub use event::{Event, EventBody, Kind};
+pub use failure::FailureClass;
+pub use ids::{CorrelationId, Epoch, EventId, IdempotencyKey, PartitionId, TenantId, WorkerId};
+pub use invalid::{Invalid, Violation};
+pub use status::Status;

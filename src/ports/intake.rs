@@ -1,0 +1,88 @@
+//! The door of ingest: what the HTTP API, the inbox consumer and the file import hand events to.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use std::time::Duration;
+
+use crate::domain::{CorrelationId, EventBody, EventId, IdempotencyKey, Status, TenantId};
+
+/// An event that was read and is not yet accepted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate {
+    /// What makes it the same request.
+    pub key: IdempotencyKey,
+    /// Taken or made.
+    pub correlation_id: CorrelationId,
+    /// W3C trace context of the request.
+    pub traceparent: Option<String>,
+    /// The payload.
+    pub body: EventBody,
+    /// Whether somebody waits for the decision ([`Intake::decision`]).
+    pub wait: bool,
+}
+
+/// What became of a candidate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// Stored; it will be decided.
+    Accepted(Receipt),
+    /// The same key and payload were stored before: the first answer again.
+    Replayed(Receipt),
+    /// The same key with another payload was stored before, as this event.
+    Conflict(EventId),
+}
+
+/// The answer to an accepted event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its id.
+    pub event_id: EventId,
+    /// Whose.
+    pub tenant_id: TenantId,
+    /// Where it stands now.
+    pub status: Status,
+    /// The moment of the (first) accept.
+    pub created_at: DateTime<Utc>,
+    /// Of the (first) request.
+    pub correlation_id: CorrelationId,
+}
+
+/// Why nothing was taken; completes "failed to …". All or nothing for the candidates of one call.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IntakeError {
+    /// The accept queue is full.
+    #[error("accept: the queue is full, try again in {0:?}")]
+    Full(Duration),
+    /// So much is accepted and unpublished that no more is taken.
+    #[error("accept: the broker is away and {unpublished} events wait for it, try again in {retry_after:?}")]
+    Backlog {
+        /// Events stored and not yet published.
+        unpublished: u64,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The store is away: whether the events were stored is unknown, the same keys may be sent again.
+    #[error("accept: the store is away, try again in {retry_after:?}")]
+    StoreAway {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The process is going down.
+    #[error("accept: this process is stopping")]
+    Stopping,
+}
+
+/// Takes events.
+#[async_trait]
+pub trait Intake: Send + Sync {
+    /// Stores candidates, gathered with whatever else is waiting, and gives one result each, in
+    /// order. Returns after the commit; publishing goes on behind.
+    ///
+    /// # Errors
+    /// [`IntakeError`], for the call as a whole.
+    async fn submit(&self, candidates: Vec<Candidate>) -> Result<Vec<Taken>, IntakeError>;
+
+    /// Waits at most `patience` for the decision of an event submitted with `wait`; gives the
+    /// decision as shown, or nothing when it did not come in time.
+    async fn decision(&self, event: EventId, patience: Duration) -> Option<serde_json::Value>;
+}

@@ -1,0 +1,469 @@
+//! The truth: events, dispositions, audit, outbox. The hot path and reading back.
+//!
+//! Every verb is one transaction. Adapters: Postgres, SQLite, memory; one contract suite
+//! (`tests/it/store_contract.rs`) says what each verb must do and runs on all three.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use uuid::Uuid;
+
+use crate::domain::audit::Hash;
+use crate::domain::{
+    AuditBody, AuditRecord, CorrelationId, Epoch, EventId, FailureClass, IdempotencyKey, Outcome, PartitionId, Status,
+    Stream, TenantId, WorkerId,
+};
+
+/// Why the store did not do it; completes "failed to …". Split by what the caller does next.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// Not reachable, timed out, or the connection broke: the outcome is unknown. Wait, then ask
+    /// again; no attempt is counted.
+    #[error("reach the store: {0}")]
+    Away(String),
+    /// An id in an accept is more than 2 s from the store's clock: measure the clock again and
+    /// mint new ids. Nothing was written.
+    #[error("accept: the ids are {0} ms from the store's clock")]
+    ClockSkew(i64),
+    /// The store was made for another fleet or version; only an operator can help.
+    #[error("use the store: {0}")]
+    Misfit(String),
+    /// What is stored can't be read, or a statement was refused: a defect, never retried blindly.
+    #[error("use the store: {0}")]
+    Fault(String),
+}
+
+/// How far an event id may be from the store's clock at its accept, in milliseconds.
+pub const SKEW_MAX_MS: i64 = 2_000;
+
+/// What is fixed for a fleet by `migrate`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FleetConstants {
+    /// Number of partitions.
+    pub partitions: u16,
+    /// The secret under which packs carry their HMAC.
+    pub pack_secret: [u8; 32],
+}
+
+/// An event on its way into the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEvent {
+    /// Minted for this attempt.
+    pub id: EventId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// What makes it the same request.
+    pub key: IdempotencyKey,
+    /// Taken or made.
+    pub correlation_id: CorrelationId,
+    /// Where its tenant lives.
+    pub partition: PartitionId,
+    /// The canonical text.
+    pub body: Bytes,
+    /// SHA-256 of the canonical text.
+    pub payload_hash: Hash,
+}
+
+/// What became of a [`NewEvent`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Accepted {
+    /// Stored under its own id.
+    Fresh,
+    /// The key was there with the same payload.
+    Replayed {
+        /// The event of the first request.
+        id: EventId,
+        /// The correlation id of the first request.
+        correlation_id: CorrelationId,
+        /// Where it stands.
+        status: Status,
+    },
+    /// The key was there with another payload.
+    Conflict {
+        /// The event of the first request.
+        id: EventId,
+    },
+}
+
+/// What an outbox row is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OutboxKind {
+    /// Events of one accept, to be published as packs.
+    Accept,
+    /// Decisions of one commit, to be published as outcomes.
+    Outcome,
+}
+
+/// A row that stands until everything it names is confirmed by the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxRow {
+    /// The id of the accept or commit; message ids derive from it.
+    pub id: Uuid,
+    /// What it names.
+    pub kind: OutboxKind,
+    /// The events, in the order in which they were written.
+    pub events: Vec<EventId>,
+}
+
+/// A stored event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// Its id.
+    pub id: EventId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// Where its tenant lives.
+    pub partition: PartitionId,
+    /// Of its request.
+    pub correlation_id: CorrelationId,
+    /// The canonical text.
+    pub body: Bytes,
+}
+
+/// How an event ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Disposition {
+    /// By a decision.
+    Decided {
+        /// What was decided.
+        outcome: Outcome,
+        /// The decision's canonical text.
+        decision: Bytes,
+        /// Microseconds by stage.
+        timings: Vec<u32>,
+    },
+    /// As a dead letter.
+    Dead {
+        /// Its class.
+        class: FailureClass,
+        /// What went wrong.
+        error: String,
+        /// How often it was tried.
+        attempts: u32,
+    },
+}
+
+impl Disposition {
+    /// The status that it gives an event on which no person has spoken.
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Decided { outcome, .. } => outcome.status(),
+            Self::Dead { .. } => Status::Failed,
+        }
+    }
+}
+
+/// One event's end, on its way into the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewDisposition {
+    /// The event.
+    pub event: EventId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// Where its tenant lives.
+    pub partition: PartitionId,
+    /// How it ends.
+    pub disposition: Disposition,
+    /// Its audit record, all but the place in the chain.
+    pub audit: AuditBody,
+}
+
+/// Dispositions that are committed together. `REQUIRE_APPROVAL` opens an approval request in the
+/// same transaction.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CommitBatch {
+    /// Id of the outbox row for its outcomes.
+    pub id: Uuid,
+    /// Who commits.
+    pub worker: WorkerId,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Under which epochs: one entry for every partition in `items`.
+    pub epochs: Vec<(PartitionId, Epoch)>,
+    /// What; every event at most once.
+    pub items: Vec<NewDisposition>,
+}
+
+/// What became of one item of a [`CommitBatch`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Committed {
+    /// Written.
+    Written,
+    /// The event had a disposition before; nothing was written.
+    Duplicate,
+    /// The partition's epoch has moved: another worker owns it; nothing was written.
+    Fenced,
+}
+
+/// An approval request, and the person's verdict once there is one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// When the decision opened it.
+    pub opened_at: DateTime<Utc>,
+    /// The verdict, by the first person who gave one.
+    pub verdict: Option<Outcome>,
+    /// When it was given.
+    pub decided_at: Option<DateTime<Utc>>,
+    /// By whom.
+    pub decided_by: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// Everything stored of one event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventRecord {
+    /// The event.
+    pub event: StoredEvent,
+    /// How it ended, by whom, when, under which epoch.
+    pub end: Option<End>,
+    /// Its approval request.
+    pub approval: Option<Approval>,
+    /// Whether an outbox row still names it.
+    pub unpublished: Vec<OutboxKind>,
+}
+
+/// A disposition with its circumstances.
+#[derive(Debug, Clone, PartialEq)]
+pub struct End {
+    /// What.
+    pub disposition: Disposition,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// By whom.
+    pub worker: WorkerId,
+    /// Under which epoch.
+    pub epoch: Epoch,
+}
+
+impl EventRecord {
+    /// Where the event stands: the person's verdict, else the disposition, else received.
+    pub fn status(&self) -> Status {
+        let verdict = self.approval.as_ref().and_then(|a| a.verdict);
+        match (verdict, &self.end) {
+            (Some(outcome), _) => outcome.status(),
+            (None, Some(end)) => end.disposition.status(),
+            (None, None) => Status::Received,
+        }
+    }
+}
+
+/// Which events to list, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Only this tenant's.
+    pub tenant: Option<TenantId>,
+    /// Only those that stand there.
+    pub status: Option<Status>,
+    /// Only those older than this one (keyset paging).
+    pub before: Option<EventId>,
+    /// At most so many; 1 or more.
+    pub limit: u32,
+}
+
+/// A line of an event list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventSummary {
+    /// Its id.
+    pub id: EventId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// Where it stands.
+    pub status: Status,
+    /// Of its request.
+    pub correlation_id: CorrelationId,
+    /// The canonical text.
+    pub body: Bytes,
+}
+
+/// Where the reading of all chains stands: ordered by tenant (bytewise), stream, seq.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditCursor {
+    /// Last tenant read.
+    pub tenant: TenantId,
+    /// Last stream read.
+    pub stream: Stream,
+    /// Last seq read.
+    pub seq: i64,
+}
+
+/// An audit record with what it speaks of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditLine {
+    /// The record.
+    pub record: AuditRecord,
+    /// The stored event that its `event_id` names.
+    pub event: Option<Bytes>,
+    /// The stored decision on it.
+    pub decision: Option<Bytes>,
+}
+
+/// The conservation ledger. `accepted` = `decided` + `dead` + `pending`, or something is lost;
+/// `pending` is counted on its own, never as the remainder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// Events stored.
+    pub accepted: i64,
+    /// Decisions stored, escalated ones included.
+    pub decided: i64,
+    /// Dead letters stored.
+    pub dead: i64,
+    /// Events without either.
+    pub pending: i64,
+}
+
+/// A worker as the store last heard of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerRow {
+    /// Its boot id.
+    pub id: WorkerId,
+    /// Its program version.
+    pub version: String,
+    /// What it owns.
+    pub partitions: Vec<PartitionId>,
+    /// Whether it is leaving.
+    pub draining: bool,
+    /// When it last reported, by the store's clock.
+    pub seen_at: DateTime<Utc>,
+}
+
+/// A partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionRow {
+    /// Which.
+    pub partition: PartitionId,
+    /// The worker that claimed it last; null when released or never claimed.
+    pub owner: Option<WorkerId>,
+    /// How often it was claimed.
+    pub epoch: Epoch,
+    /// Its events without a disposition.
+    pub backlog: i64,
+}
+
+/// The fleet at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetStatus {
+    /// Workers that reported within the last minute, ordered by id.
+    pub workers: Vec<WorkerRow>,
+    /// Every partition, in order.
+    pub partitions: Vec<PartitionRow>,
+    /// The ledger of the whole fleet.
+    pub ledger: Ledger,
+}
+
+/// What the store keeps for a fleet. Every verb may fail with [`StoreError::Away`] or
+/// [`StoreError::Fault`]; what else it may fail with is said at the verb.
+#[async_trait]
+pub trait EventStore: Send + Sync {
+    /// The fleet's constants.
+    ///
+    /// # Errors
+    /// [`StoreError::Misfit`] when `migrate` has not run, or a newer version has.
+    async fn constants(&self) -> Result<FleetConstants, StoreError>;
+
+    /// The store's clock. Ids are minted by it (with the offset measured), never by a host's.
+    async fn now(&self) -> Result<DateTime<Utc>, StoreError>;
+
+    /// Stores a batch: per event its key and its row; ONE outbox row, with the id `batch`, that
+    /// names the fresh ones in the order given (none when none is fresh). Gives one result an
+    /// event, in order. The same key twice in one batch: the first is fresh, the other replayed
+    /// or a conflict.
+    ///
+    /// # Errors
+    /// [`StoreError::ClockSkew`] when an id is over [`SKEW_MAX_MS`] from the store's clock.
+    async fn accept_batch(&self, batch: Uuid, events: &[NewEvent]) -> Result<Vec<Accepted>, StoreError>;
+
+    /// Deletes outbox rows whose messages are all confirmed. Rows that are gone are no error.
+    async fn settle_outbox(&self, rows: &[Uuid]) -> Result<(), StoreError>;
+
+    /// Takes up to `limit` outbox rows that are due (not settled `hold` after they were written or
+    /// last taken) and makes them due again `hold` from now, so that two finders never hold the
+    /// same row at once.
+    async fn take_outbox(&self, kind: OutboxKind, hold: Duration, limit: u32) -> Result<Vec<OutboxRow>, StoreError>;
+
+    /// How many events stand in accept rows of the outbox: stored and not known to be published.
+    async fn unpublished(&self) -> Result<u64, StoreError>;
+
+    /// Claims a partition for a worker: bumps its epoch under the partition's exclusive lock, so
+    /// that no commit under an older epoch can follow.
+    async fn claim_partition(&self, partition: PartitionId, worker: WorkerId) -> Result<Epoch, StoreError>;
+
+    /// Notes that a worker has let go of a partition, if it still is the one that claimed it last
+    /// under `epoch`. For people to see; safety does not depend on it.
+    async fn release_partition(&self, partition: PartitionId, epoch: Epoch) -> Result<(), StoreError>;
+
+    /// Opens a lane: one connection, one writer of the chains of its partitions.
+    async fn open_lane(&self) -> Result<Box<dyn Lane>, StoreError>;
+
+    /// Reads events; ids that are not stored are left out; any order.
+    async fn events(&self, ids: &[EventId]) -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// Reads those of the events that have no disposition; any order.
+    async fn pending_of(&self, ids: &[EventId]) -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// Reads decisions' canonical texts; events without a decision are left out; any order.
+    async fn decisions(&self, ids: &[EventId]) -> Result<Vec<(EventId, TenantId, Bytes)>, StoreError>;
+
+    /// One page, by id, of the partition's events above the mark and `after`, minted before
+    /// `before`, that have no disposition.
+    async fn pending_page(
+        &self,
+        partition: PartitionId,
+        after: Option<EventId>,
+        before: EventId,
+        limit: u32,
+    ) -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// The mark W: every event below it has a disposition, and none can appear below it.
+    async fn mark(&self) -> Result<EventId, StoreError>;
+
+    /// Moves W on, by one bounded step, up to the oldest event without a disposition or
+    /// [`MARK_LAG`] behind the store's clock, and folds the events passed into the ledger's
+    /// totals. Also makes time partitions ahead. Gives the new W. At most one caller does it at a
+    /// time; for the others it is a read.
+    async fn advance_mark(&self) -> Result<EventId, StoreError>;
+
+    /// Reports a worker: `seen_at` is set by the store's clock. Reports older than an hour are
+    /// deleted on the way.
+    async fn report_worker(&self, worker: &WorkerRow) -> Result<(), StoreError>;
+
+    /// Keeps what an inbox message said that could not be taken. `body` is cut to 64 KiB.
+    async fn keep_rejected(&self, id: Uuid, reason: &str, body: &[u8]) -> Result<(), StoreError>;
+
+    /// Everything of one event.
+    async fn event(&self, id: EventId) -> Result<Option<EventRecord>, StoreError>;
+
+    /// Lists events, newest first.
+    async fn list_events(&self, filter: &EventFilter) -> Result<Vec<EventSummary>, StoreError>;
+
+    /// Events about the subjects of [`crate::domain::Snapshot`]: one page, by id, of all events
+    /// minted at or after `since`. Fills an in-process context store at start.
+    async fn events_since(&self, since: EventId, limit: u32) -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// One page of all audit records, ordered by tenant, stream, seq.
+    async fn audit_page(&self, after: Option<&AuditCursor>, limit: u32) -> Result<Vec<AuditLine>, StoreError>;
+
+    /// The ledger.
+    async fn ledger(&self) -> Result<Ledger, StoreError>;
+
+    /// Workers, partitions, ledger.
+    async fn fleet_status(&self) -> Result<FleetStatus, StoreError>;
+}
+
+/// How far W stays behind the store's clock at least.
+pub const MARK_LAG: Duration = Duration::from_secs(60);
+
+/// A lane's hold on the store. A tenant is always in one lane, so each chain has one writer.
+#[async_trait]
+pub trait Lane: Send {
+    /// Writes dispositions, audit records, approval requests and ONE outbox row (naming the
+    /// decided events that were written, in order; none when there is none), all in one
+    /// transaction: fence, dedupe, write. Gives one result an item, in order.
+    ///
+    /// # Errors
+    /// When it failed, the lane has thrown away what it knew of the chains; whether the batch was
+    /// committed may be unknown, and committing it again is safe.
+    async fn commit_batch(&mut self, batch: &CommitBatch) -> Result<Vec<Committed>, StoreError>;
+}

@@ -1,0 +1,1 @@
+//! Tests: leases_contract.
