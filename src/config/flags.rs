@@ -4,6 +4,7 @@
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use super::table::{Setting, settings};
 
@@ -18,20 +19,30 @@ pub struct Flags {
 
 const HEADING: &str = "Settings";
 
-fn arg(setting: &Setting) -> Arg {
-    let (key, value_name) = if setting.is_secret() {
-        (format!("{}_file", setting.key), "PATH")
-    } else {
-        (setting.key.to_owned(), "VALUE")
+/// A setting with its names as a flag: the `key` that it gives, and what stands after the dashes.
+struct Flag {
+    setting: &'static Setting,
+    key: String,
+    long: String,
+}
+
+static FLAGS: LazyLock<Vec<Flag>> = LazyLock::new(|| {
+    let flag = |setting: &'static Setting| {
+        let key = if setting.is_secret() { format!("{}_file", setting.key) } else { setting.key.to_owned() };
+        Flag { setting, long: key.replace('_', "-"), key }
     };
+    settings().iter().map(flag).collect()
+});
+
+fn arg(flag: &'static Flag) -> Arg {
+    let setting = flag.setting;
     let default = setting.default.map(|d| format!(", default {d}")).unwrap_or_default();
-    let secret = if setting.is_secret() { ", read from this file" } else { "" };
-    let help = format!("{}{secret} [{}{default}]", setting.doc, setting.variable());
-    let long = format!("Must be {}.", setting.expected());
-    Arg::new(key.clone())
-        .long(key.replace('_', "-"))
-        .value_name(value_name)
-        .long_help(format!("{help}\n{long}"))
+    let from = if setting.is_secret() { ", read from this file" } else { "" };
+    let help = format!("{}{from} [{}{default}]", setting.doc, setting.variable());
+    Arg::new(flag.key.as_str())
+        .long(flag.long.as_str())
+        .value_name(if setting.is_secret() { "PATH" } else { "VALUE" })
+        .long_help(format!("{help}\nMust be {}.", setting.expected()))
         .help(help)
         .help_heading(HEADING)
         .hide_short_help(true)
@@ -49,7 +60,7 @@ impl clap::Args for Flags {
             .help("settings file (TOML); the environment (RISKFLEET_…) and flags go before it")
             .help_heading(HEADING)
             .global(true);
-        settings().iter().map(arg).fold(command.arg(config), Command::arg)
+        FLAGS.iter().map(arg).fold(command.arg(config), Command::arg)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -66,11 +77,10 @@ impl clap::FromArgMatches for Flags {
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         self.file = matches.get_one::<PathBuf>("config").cloned();
-        for setting in settings() {
-            let key = if setting.is_secret() { format!("{}_file", setting.key) } else { setting.key.to_owned() };
-            let given = matches.value_source(&key) == Some(ValueSource::CommandLine);
-            if let Some(value) = matches.get_one::<String>(&key).filter(|_| given) {
-                self.given.push((key, value.clone()));
+        for Flag { key, .. } in FLAGS.iter() {
+            let given = matches.value_source(key) == Some(ValueSource::CommandLine);
+            if let Some(value) = matches.get_one::<String>(key).filter(|_| given) {
+                self.given.push((key.clone(), value.clone()));
             }
         }
         Ok(())

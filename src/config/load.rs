@@ -1,9 +1,9 @@
 //! Owns the way from the four sources to checked settings. Never guesses: a name that is no
 //! setting stops the start, whatever source it came from.
 
+use figment::providers::{Format, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
-use figment::providers::{Format, Toml};
 use std::path::{Path, PathBuf};
 
 use super::table::{PREFIX, Setting, settings};

@@ -160,9 +160,8 @@ impl Settings {
     /// When it is not set.
     pub fn master_key(&self) -> Result<SecretBox<[u8; 32]>, SettingsError> {
         let digits = needed("master_key", self.master_key.as_ref())?;
-        SecretBox::try_init_with(|| check::key(digits)).map_err(|expected| {
-            SettingsError::new(format!("{} must be {expected}", variable("master_key")))
-        })
+        SecretBox::try_init_with(|| check::key(digits))
+            .map_err(|expected| SettingsError::new(format!("{} must be {expected}", variable("master_key"))))
     }
 
     /// How long a stopping process may take to finish what it has begun.
