@@ -82,7 +82,7 @@ impl PostgresLane {
         let mut done = HashSet::new();
         for item in kept {
             if let (true, Some(head)) = (done.insert(&item.tenant), heads.get(&item.tenant)) {
-                self.heads.put(&item.tenant, item.partition, epoch_of(batch, item.partition), *head);
+                self.heads.put(item.tenant.clone(), item.partition, epoch_of(batch, item.partition), *head);
             }
         }
     }
