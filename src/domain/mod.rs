@@ -4,6 +4,7 @@
 //! or a socket, and never depends on tokio: time, ids and randomness come in as arguments.
 
 pub mod audit;
+pub mod cloudevents;
 pub mod context;
 pub mod decision;
 pub mod event;
