@@ -1,1 +1,3 @@
 //! Role: ingest.
+
+pub mod file;
