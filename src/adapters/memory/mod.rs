@@ -1,1 +1,5 @@
 //! Adapter: memory.
+
+mod queries;
+pub mod store;
+mod tables;
