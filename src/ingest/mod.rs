@@ -9,6 +9,7 @@
 mod accept;
 mod clock;
 mod door;
+pub mod file;
 mod inbox;
 mod publish;
 mod sweep;
