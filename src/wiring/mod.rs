@@ -1,5 +1,6 @@
 //! Puts roles on adapters: the only place that names both. One function a program.
 
+pub mod commands;
 mod contexts;
 mod demo;
 mod error;

@@ -4,20 +4,20 @@ use std::process::ExitCode;
 use tokio_util::sync::CancellationToken;
 
 use super::WiringError;
-use crate::config::{Flags, Settings, Sources, load};
+use crate::config::{Settings, Sources, load};
 use crate::lifecycle::{install_crypto_provider, stop_on_signals};
 use crate::telemetry::{Prometheus, Role, init_logs};
 
 /// Runs a program until it ends or SIGTERM comes; says on standard error why it failed.
 ///
 /// Exit codes: 0 ended as asked, 1 failed, 2 wrong settings.
-pub fn run<F, Fut>(flags: &Flags, role: Role, program: F) -> ExitCode
+pub fn run<F, Fut>(sources: &Sources, role: Role, program: F) -> ExitCode
 where
     F: FnOnce(Settings, Prometheus, CancellationToken) -> Fut,
     Fut: Future<Output = Result<(), WiringError>>,
 {
     install_crypto_provider();
-    let settings = match load(&Sources::of_process(flags)) {
+    let settings = match load(sources) {
         Ok(settings) => settings,
         Err(e) => return refuse(&e, 2),
     };

@@ -193,10 +193,7 @@ pub async fn worker(settings: Settings, prometheus: Prometheus, stop: Cancellati
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let store: Arc<dyn EventStore> = Arc::new(open_store(&settings).await?);
     let broker = open_broker(&settings, &entropy)?;
-    let redis = RedisConfig {
-        url: settings.redis_url()?.clone(),
-        namespace: settings.namespace.as_str().to_owned(),
-    };
+    let redis = RedisConfig { url: settings.redis_url()?.clone(), namespace: settings.namespace.as_str().to_owned() };
     let address = |e: crate::adapters::redis::BadAddress| WiringError::Address(e.to_string());
     let ttls = LeaseTtls::default();
     let leases: Arc<dyn Leases> = Arc::new(RedisLeases::new(&redis, ttls).map_err(address)?);
@@ -245,9 +242,7 @@ async fn listen(settings: &Settings) -> Result<TcpListener, WiringError> {
 pub(super) fn authenticator(settings: &Settings) -> Result<Authenticator, WiringError> {
     match settings.auth {
         Auth::On => Ok(Authenticator::tokens(settings.jwt_secret()?)),
-        Auth::Off => {
-            Authenticator::open(settings.http_addr).map_err(|e| WiringError::Address(format!("start: {e}")))
-        }
+        Auth::Off => Authenticator::open(settings.http_addr).map_err(|e| WiringError::Address(format!("start: {e}"))),
     }
 }
 
@@ -258,7 +253,7 @@ fn inbox_auth(auth: Authenticator, clock: Arc<dyn Clock>) -> InboxAuth {
             return Ok(None);
         }
         let header = delivery.authorization.as_deref().ok_or("the header `authorization` is missing")?;
-        auth.producer(header, clock.now()).map(Some)
+        Ok(auth.producer(header, clock.now())?)
     })
 }
 
