@@ -153,7 +153,8 @@ impl Posted<'_> {
             Some(Taken::Conflict(event)) => return Err(Problem::conflict(event)),
             None => return Err(Problem::new(ProblemType::Internal, "the intake gave no answer")),
         };
-        let mut accepted = echo.accepted(receipt, replayed);
+        // A single replay is told by its header: the body is the first answer again.
+        let mut accepted = echo.accepted(receipt, false);
         if let Some(patience) = wait {
             let decision = self.decision(accepted.event_id, replayed, patience).await;
             accepted.status = decision.as_ref().and_then(shown_status).unwrap_or(accepted.status);
