@@ -1,7 +1,8 @@
 //! `riskfleet`: the whole fleet in one process, and the operator's commands.
 
 use clap::Parser;
-use riskfleet::cli::args::{Cli, Command};
+use riskfleet::cli::args::Cli;
+use riskfleet::wiring::commands;
 use std::process::ExitCode;
 
 #[cfg(feature = "mimalloc")]
@@ -9,9 +10,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match cli.command {
-        Command::Up(up) => riskfleet::wiring::commands::up(&cli.source, up),
-        command => riskfleet::wiring::commands::run(&cli.source, command),
-    }
+    commands::run(Cli::parse())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{WiringError, program, servers, single};
 use crate::adapters::sqlite::SqliteStore;
-use crate::cli::args::{Command, Source, Up};
+use crate::cli::args::{Cli, Command, Source, Up};
 use crate::cli::{self, Exit, Screen};
 use crate::config::{Flags, Settings, Sources, load};
 use crate::ingest::file::FileArgs;
@@ -14,30 +14,54 @@ use crate::lifecycle::{SystemClock, install_crypto_provider};
 use crate::ports::EventStore;
 use crate::telemetry::Role;
 
-fn sources(source: &Source) -> Sources {
-    let given = [("database_url", &source.database_url), ("namespace", &source.namespace)];
-    let given = given.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))).collect();
-    Sources::of_process(&Flags { file: source.config.clone(), given })
+/// What was said on the command line about where the fleet is.
+#[derive(Debug, Clone, Copy)]
+struct Said<'a> {
+    source: &'a Source,
+    flags: &'a Flags,
+}
+
+impl Said<'_> {
+    fn sources(self) -> Sources {
+        let mut flags = self.flags.clone();
+        if let Some(url) = &self.source.database_url {
+            flags.given.push(("database_url".to_owned(), url.clone()));
+        }
+        Sources::of_process(&flags)
+    }
+
+    fn settings(self) -> Result<Settings, WiringError> {
+        Ok(load(&self.sources())?)
+    }
+}
+
+/// Runs a command of `riskfleet`.
+pub fn run(cli: Cli) -> ExitCode {
+    let said = Said { source: &cli.source, flags: &cli.settings };
+    match cli.command {
+        Command::Up(args) => up(said, args),
+        command => run_to_end(said, command),
+    }
 }
 
 /// `riskfleet up`.
-pub fn up(source: &Source, args: Up) -> ExitCode {
-    if source.database_url.is_some() {
+fn up(said: Said<'_>, args: Up) -> ExitCode {
+    if said.source.database_url.is_some() {
         return misused("`up` keeps its data in a folder (--data DIR) and takes no database");
     }
-    let mut sources = sources(source);
+    let mut sources = said.sources();
     // The person in front of it reads the summary, not the log; and a machine's own user needs no token.
     sources.defaults.push(("log", "warn".into()));
     if args.http.ip().is_loopback() {
         sources.defaults.push(("auth", "off".into()));
     }
-    let data = source.data.clone();
+    let data = said.source.data.clone();
     program::run(&sources, Role::All, |settings, prometheus, stop| single::up(settings, data, args, prometheus, stop))
 }
 
 /// Every other command.
-pub fn run(source: &Source, command: Command) -> ExitCode {
-    if let Err(why) = source.check() {
+fn run_to_end(said: Said<'_>, command: Command) -> ExitCode {
+    if let Err(why) = said.source.check() {
         return misused(why);
     }
     install_crypto_provider();
@@ -47,43 +71,39 @@ pub fn run(source: &Source, command: Command) -> ExitCode {
     };
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let mut screen = Screen::detected(&mut out, &mut err);
-    runtime.block_on(dispatch(source, command, &mut screen))
+    runtime.block_on(dispatch(said, command, &mut screen))
 }
 
-async fn dispatch(source: &Source, command: Command, screen: &mut Screen<'_>) -> ExitCode {
+async fn dispatch(said: Said<'_>, command: Command, screen: &mut Screen<'_>) -> ExitCode {
     match command {
-        Command::Up(args) => up(source, args),
+        Command::Up(args) => up(said, args),
         Command::Completions { shell } => cli::completions(shell, screen).into(),
         Command::Send(send) => cli::send(&send, screen).await.into(),
-        Command::Migrate => migrate(source, screen).await,
-        Command::Read(read) => match open(source).await {
+        Command::Migrate => migrate(said, screen).await,
+        Command::Read(read) => match open(said).await {
             Ok(store) => cli::run(&read, &*store, screen).await.into(),
             Err(e) => failed(&e),
         },
     }
 }
 
-fn settings(source: &Source) -> Result<Settings, WiringError> {
-    Ok(load(&sources(source))?)
-}
-
 /// The store that a reading command speaks of: a folder, or a database.
-async fn open(source: &Source) -> Result<Arc<dyn EventStore>, WiringError> {
-    match &source.data {
+async fn open(said: Said<'_>) -> Result<Arc<dyn EventStore>, WiringError> {
+    match &said.source.data {
         Some(data) => {
             let store = SqliteStore::open_read(&single::database(data), Arc::new(SystemClock::new())).await?;
             Ok(Arc::new(store))
         }
-        None => servers::open_for_reading(&settings(source)?).await,
+        None => servers::open_for_reading(&said.settings()?).await,
     }
 }
 
-async fn migrate(source: &Source, screen: &mut Screen<'_>) -> ExitCode {
-    if source.data.is_some() {
+async fn migrate(said: Said<'_>, screen: &mut Screen<'_>) -> ExitCode {
+    if said.source.data.is_some() {
         return misused("`up` migrates its folder by itself; `migrate` is for a database (RISKFLEET_DATABASE_URL)");
     }
     let done = async {
-        let settings = settings(source)?;
+        let settings = said.settings()?;
         servers::migrate(&settings).await?;
         Ok::<Settings, WiringError>(settings)
     };
