@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use std::{net::SocketAddr, path::PathBuf};
 
+use crate::config::Flags;
 use crate::domain::{EventId, Status, TenantId};
 
 /// Decides on risk and compliance events for many tenants, each event exactly once, with proof of
@@ -15,13 +16,15 @@ pub struct Cli {
     /// Where the fleet is.
     #[command(flatten)]
     pub source: Source,
+    /// Settings that were given as flags.
+    #[command(flatten)]
+    pub settings: Flags,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// Which fleet a command speaks of. What is not given here comes from the environment, then from
-/// the file of `--config`.
+/// Which fleet a command speaks of, where the settings do not say it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct Source {
     /// The folder of an `up` fleet, which needs no servers
@@ -30,12 +33,6 @@ pub struct Source {
     /// The Postgres of a fleet; RISKFLEET_DATABASE_URL keeps a password off the command line
     #[arg(long, global = true, value_name = "URL", help_heading = "Which fleet")]
     pub database_url: Option<String>,
-    /// The fleet's name on its servers
-    #[arg(long, global = true, value_name = "NAME", help_heading = "Which fleet")]
-    pub namespace: Option<String>,
-    /// A settings file (TOML)
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Which fleet")]
-    pub config: Option<PathBuf>,
 }
 
 impl Source {
@@ -122,6 +119,9 @@ pub struct Send {
     /// API key or JWT; RISKFLEET_TOKEN keeps it off the command line
     #[arg(long, value_name = "TOKEN", env = "RISKFLEET_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
+    /// A file that holds the token; goes before --token
+    #[arg(long, value_name = "PATH")]
+    pub token_file: Option<PathBuf>,
     /// The tenant of events that name none; those that name one must agree
     #[arg(long, value_name = "TENANT")]
     pub tenant: Option<TenantId>,

@@ -73,8 +73,8 @@ pub struct ImportOptions {
 }
 
 impl ImportOptions {
-    /// The longest line that is taken where nothing else is said: 1 MiB.
-    pub const LINE_MAX: usize = 1 << 20;
+    /// The longest line that is taken where nothing else is said: 256 KiB.
+    pub const LINE_MAX: usize = 256 << 10;
 
     /// How long a batch is tried where nothing else is said: 5 minutes.
     pub const PATIENCE: Duration = Duration::from_secs(300);

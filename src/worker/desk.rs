@@ -70,7 +70,7 @@ impl Desk {
 
     /// One round trip for the whole batch. A context store that is away costs no decision.
     async fn contexts(&self, events: &[Ready]) -> Vec<Snapshot> {
-        let observations: Vec<Observation> = events.iter().filter_map(observation).collect();
+        let observations: Vec<Observation> = events.iter().filter_map(|ready| ready.event.observation()).collect();
         if observations.is_empty() {
             return vec![Snapshot::default(); events.len()];
         }
@@ -93,14 +93,4 @@ impl Desk {
             }
         }
     }
-}
-
-fn observation(ready: &Ready) -> Option<Observation> {
-    Some(Observation {
-        event: ready.event.id,
-        tenant: ready.event.body.tenant_id.clone(),
-        subject: ready.event.body.subject.clone()?,
-        amount: ready.event.body.amount.unwrap_or(0),
-        at: ready.event.time(),
-    })
 }

@@ -59,7 +59,7 @@ impl Client {
             .build()
             .map_err(|e| CliError::Api { url: url.clone(), why: innermost(&e), advice: START_IT })?;
         let tenant = args.tenant.as_ref().map(ToString::to_string);
-        Ok(Self { http, url, token: args.token.clone(), tenant })
+        Ok(Self { http, url, token: token(args)?, tenant })
     }
 
     /// Sends a batch until it is answered, or sending again does not help.
@@ -94,6 +94,9 @@ impl Client {
         }
         let response = match request.body(batch.body.clone()).send().await {
             Ok(response) => response,
+            Err(e) if e.is_builder() => {
+                return Attempt::GiveUp { why: innermost(&e), advice: "check --url and --token" };
+            }
             Err(e) => {
                 let (why, connects) = (innermost(&e), e.is_connect());
                 return Attempt::Again { wait: None, why, advice: START_IT, connects };
@@ -105,6 +108,17 @@ impl Client {
             Err(why) => Attempt::Again { wait, why, advice: SEND_AGAIN, connects: false },
         }
     }
+}
+
+/// The token as given, or the first line of its file.
+fn token(args: &Args) -> Result<Option<String>, CliError> {
+    let Some(path) = &args.token_file else { return Ok(args.token.clone()) };
+    let text = std::fs::read_to_string(path).map_err(|e| CliError::Input {
+        file: path.display().to_string(),
+        why: e.to_string(),
+        advice: "check --token-file: it holds the token and nothing else",
+    })?;
+    Ok(text.lines().next().map(|line| line.trim().to_owned()))
 }
 
 /// What an answer means. Items, when there are as many as were sent; else a problem with the whole.
