@@ -1,4 +1,6 @@
 //! The commands: which store, which settings, which exit code.
+//!
+//! Nothing here is generic, so that a program's code is made once, here, and not in every binary.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -42,6 +44,16 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Up(args) => up(said, args),
         command => run_to_end(said, command),
     }
+}
+
+/// `riskfleet-ingest serve`.
+pub fn ingest(flags: &Flags) -> ExitCode {
+    program::run(&Sources::of_process(flags), Role::Ingest, servers::ingest)
+}
+
+/// `riskfleet-worker`.
+pub fn worker(flags: &Flags) -> ExitCode {
+    program::run(&Sources::of_process(flags), Role::Worker, servers::worker)
 }
 
 /// `riskfleet up`.
