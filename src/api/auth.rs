@@ -4,7 +4,7 @@
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use chrono::{DateTime, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use secrecy::{ExposeSecret, SecretString};
@@ -148,6 +148,18 @@ impl Authenticator {
         // A role that this version does not know gives nothing.
         let roles = claims.roles.iter().filter_map(|role| Role::parse(role)).collect();
         Ok(Caller { subject: claims.sub, tenant: Some(tenant), roles })
+    }
+
+    /// Whose a queue message with this header `authorization` is. None without authentication.
+    ///
+    /// # Errors
+    /// When the credential does not hold, or may not create events.
+    pub fn producer(&self, authorization: &str, now: DateTime<Utc>) -> Result<Option<TenantId>, &'static str> {
+        let value = HeaderValue::from_str(authorization).map_err(|_| "the header `authorization` is no header")?;
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+        let caller = self.caller(&headers, now).map_err(|_| "the credential does not hold")?;
+        caller.must(Permission::Create).map_err(|_| "the credential may not create events")?;
+        Ok(caller.tenant)
     }
 }
 

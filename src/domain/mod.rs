@@ -11,6 +11,7 @@ pub mod event;
 pub mod failure;
 pub mod ids;
 pub mod invalid;
+pub mod lines;
 pub mod pack;
 pub mod parse;
 pub mod partition;

@@ -1,0 +1,285 @@
+//! Owns the commit: fence, dedupe, decisions, audit, approvals and outbox in one transaction.
+//!
+//! The safety argument: a claim bumps the epoch under the partition's exclusive advisory lock; a
+//! commit holds the lock shared from its first statement to its end and reads the epoch in the
+//! NEXT statement (a statement's snapshot is older than the lock it waited for). So a commit
+//! either sees the new epoch and writes nothing, or is waited for by the claim.
+
+use async_trait::async_trait;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection, PgConnection, Row};
+use std::collections::{HashMap, HashSet};
+use uuid::Uuid;
+
+use super::connect::{corrupt, failed};
+use super::read::{dead_body, outcome_number};
+use crate::crypto::HeadCache;
+use crate::domain::{AuditRecord, ChainHead, Epoch, EventId, Outcome, PartitionId, TenantId};
+use crate::ports::store::{CommitBatch, Committed, Disposition, Lane, NewDisposition, StoreError};
+
+/// One connection, and the heads of the chains that only this lane writes.
+pub(super) struct PostgresLane {
+    options: PgConnectOptions,
+    connection: Option<PgConnection>,
+    heads: HeadCache,
+    locks: i32,
+}
+
+impl PostgresLane {
+    /// A lane that connects when it first commits.
+    pub(super) fn new(options: PgConnectOptions, locks: i32) -> Self {
+        Self { options, connection: None, heads: HeadCache::default(), locks }
+    }
+
+    async fn attempt(&mut self, batch: &CommitBatch) -> Result<Vec<Committed>, StoreError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.options.connect().await.map_err(failed)?,
+        };
+        let mut tx = connection.begin().await.map_err(failed)?;
+        lock_shared(&mut tx, self.locks, &batch.epochs).await?;
+        let seen = fence_and_dedupe(&mut tx, batch).await?;
+        let verdicts: Vec<Committed> = batch.items.iter().map(|item| seen.verdict(batch, item)).collect();
+        let kept: Vec<&NewDisposition> =
+            batch.items.iter().zip(&verdicts).filter(|(_, v)| **v == Committed::Written).map(|(i, _)| i).collect();
+        if kept.is_empty() {
+            tx.rollback().await.map_err(failed)?;
+        } else {
+            let mut heads = self.load_heads(&mut tx, batch, &kept).await?;
+            write(&mut tx, batch, &kept, &mut heads).await?;
+            tx.commit().await.map_err(failed)?;
+            self.remember(batch, &kept, &heads);
+        }
+        // Only a connection that came through whole is used again.
+        self.connection = Some(connection);
+        Ok(verdicts)
+    }
+
+    async fn load_heads(
+        &self,
+        tx: &mut PgConnection,
+        batch: &CommitBatch,
+        kept: &[&NewDisposition],
+    ) -> Result<HashMap<TenantId, ChainHead>, StoreError> {
+        let (mut heads, mut unknown) = (HashMap::new(), Vec::new());
+        for item in kept {
+            if heads.contains_key(&item.tenant) {
+                continue;
+            }
+            let cached = self.heads.get(&item.tenant, item.partition, epoch_of(batch, item.partition));
+            if cached.is_none() {
+                unknown.push(item.tenant.as_str());
+            }
+            heads.insert(item.tenant.clone(), cached.unwrap_or(ChainHead::EMPTY));
+        }
+        if !unknown.is_empty() {
+            read_heads(tx, &unknown, &mut heads).await?;
+        }
+        Ok(heads)
+    }
+
+    fn remember(&mut self, batch: &CommitBatch, kept: &[&NewDisposition], heads: &HashMap<TenantId, ChainHead>) {
+        let mut done = HashSet::new();
+        for item in kept {
+            if let (true, Some(head)) = (done.insert(&item.tenant), heads.get(&item.tenant)) {
+                self.heads.put(item.tenant.clone(), item.partition, epoch_of(batch, item.partition), *head);
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Lane for PostgresLane {
+    async fn commit_batch(&mut self, batch: &CommitBatch) -> Result<Vec<Committed>, StoreError> {
+        let result = self.attempt(batch).await;
+        if result.is_err() {
+            // The outcome may be unknown: what was known of the chains is read again.
+            self.heads.clear();
+            self.connection = None;
+        }
+        result
+    }
+}
+
+fn epoch_of(batch: &CommitBatch, partition: PartitionId) -> Epoch {
+    batch.epochs.iter().find(|(p, _)| *p == partition).map_or(Epoch(-1), |(_, epoch)| *epoch)
+}
+
+/// Locks in partition order: two commits over the same partitions never wait for each other, and
+/// a claim waits for one lock at a time.
+async fn lock_shared(tx: &mut PgConnection, locks: i32, epochs: &[(PartitionId, Epoch)]) -> Result<(), StoreError> {
+    let mut partitions: Vec<i32> = epochs.iter().map(|(p, _)| i32::from(p.0)).collect();
+    partitions.sort_unstable();
+    sqlx::query("SELECT pg_advisory_xact_lock_shared($1, p) FROM unnest($2::int[]) AS p")
+        .bind(locks)
+        .bind(partitions)
+        .execute(tx)
+        .await
+        .map_err(failed)?;
+    Ok(())
+}
+
+/// What the store says before anything is written.
+struct Seen {
+    epochs: HashMap<i16, i64>,
+    disposed: HashSet<EventId>,
+}
+
+impl Seen {
+    fn verdict(&self, batch: &CommitBatch, item: &NewDisposition) -> Committed {
+        let stored = self.epochs.get(&(item.partition.0 as i16));
+        if stored != Some(&epoch_of(batch, item.partition).0) {
+            Committed::Fenced
+        } else if self.disposed.contains(&item.event) {
+            Committed::Duplicate
+        } else {
+            Committed::Written
+        }
+    }
+}
+
+async fn fence_and_dedupe(tx: &mut PgConnection, batch: &CommitBatch) -> Result<Seen, StoreError> {
+    let partitions: Vec<i16> = batch.epochs.iter().map(|(p, _)| p.0 as i16).collect();
+    let ids: Vec<Uuid> = batch.items.iter().map(|i| i.event.0).collect();
+    let rows = sqlx::query(
+        "SELECT partition, epoch, NULL::uuid FROM partitions WHERE partition = ANY($1)
+         UNION ALL
+         SELECT NULL, NULL, event_id FROM decisions WHERE event_id = ANY($2) AND event_id BETWEEN $3 AND $4",
+    )
+    .bind(partitions)
+    .bind(&ids)
+    .bind(ids.iter().min().copied().unwrap_or_default())
+    .bind(ids.iter().max().copied().unwrap_or_default())
+    .fetch_all(tx)
+    .await
+    .map_err(failed)?;
+    let mut seen = Seen { epochs: HashMap::new(), disposed: HashSet::new() };
+    for row in rows {
+        let partition: Option<i16> = row.try_get(0).map_err(failed)?;
+        match partition {
+            Some(partition) => _ = seen.epochs.insert(partition, row.try_get(1).map_err(failed)?),
+            None => _ = seen.disposed.insert(EventId(row.try_get(2).map_err(failed)?)),
+        }
+    }
+    Ok(seen)
+}
+
+async fn read_heads(
+    tx: &mut PgConnection,
+    tenants: &[&str],
+    heads: &mut HashMap<TenantId, ChainHead>,
+) -> Result<(), StoreError> {
+    let rows = sqlx::query(
+        "SELECT u.tenant_id, a.seq, a.hash FROM unnest($1::text[]) AS u (tenant_id)
+         CROSS JOIN LATERAL (SELECT seq, hash FROM audit a WHERE a.tenant_id = u.tenant_id AND a.stream = 0
+                             ORDER BY seq DESC LIMIT 1) a",
+    )
+    .bind(tenants)
+    .fetch_all(tx)
+    .await
+    .map_err(failed)?;
+    for row in rows {
+        let tenant: String = row.try_get(0).map_err(failed)?;
+        let tenant = TenantId::parse(&tenant).map_err(|e| corrupt("audit", e))?;
+        let hash: Vec<u8> = row.try_get(2).map_err(failed)?;
+        let hash = hash.try_into().map_err(|_| corrupt("audit", "a hash has not 32 bytes"))?;
+        heads.insert(tenant, ChainHead { seq: row.try_get(1).map_err(failed)?, hash });
+    }
+    Ok(())
+}
+
+const WRITE: &str = "
+WITH disposed AS (
+    INSERT INTO decisions (event_id, tenant_id, outcome, epoch, worker_id, at, body, timings)
+    SELECT u.event_id, u.tenant_id, u.outcome, u.epoch, $1, $2, u.body, u.timings
+    FROM unnest($3::uuid[], $4::text[], $5::smallint[], $6::bigint[], $7::bytea[], $8::bytea[])
+        AS u (event_id, tenant_id, outcome, epoch, body, timings)
+), chained AS (
+    INSERT INTO audit (tenant_id, stream, seq, prev_hash, hash, body)
+    SELECT u.tenant_id, 0, u.seq, u.prev_hash, u.hash, u.body
+    FROM unnest($9::text[], $10::bigint[], $11::bytea[], $12::bytea[], $13::text[])
+        AS u (tenant_id, seq, prev_hash, hash, body)
+), opened AS (
+    INSERT INTO approvals (event_id, tenant_id, opened_at)
+    SELECT u.event_id, u.tenant_id, $2 FROM unnest($14::uuid[], $15::text[]) AS u (event_id, tenant_id)
+)
+INSERT INTO outbox (id, kind, n, events) SELECT $16, 1, cardinality($17::uuid[]), $17 WHERE cardinality($17) > 0";
+
+async fn write(
+    tx: &mut PgConnection,
+    batch: &CommitBatch,
+    kept: &[&NewDisposition],
+    heads: &mut HashMap<TenantId, ChainHead>,
+) -> Result<(), StoreError> {
+    let records: Vec<AuditRecord> = kept
+        .iter()
+        .map(|item| heads.entry(item.tenant.clone()).or_insert(ChainHead::EMPTY).append(item.audit.clone()))
+        .collect();
+    let escalated: Vec<&&NewDisposition> = kept.iter().filter(|i| opens_approval(&i.disposition)).collect();
+    let decided: Vec<Uuid> =
+        kept.iter().filter(|i| matches!(i.disposition, Disposition::Decided { .. })).map(|i| i.event.0).collect();
+    let rows = Rows::of(batch, kept);
+    sqlx::query(WRITE)
+        .bind(batch.worker.0)
+        .bind(batch.at)
+        .bind(rows.ids)
+        .bind(rows.tenants)
+        .bind(rows.outcomes)
+        .bind(rows.epochs)
+        .bind(rows.bodies)
+        .bind(rows.timings)
+        .bind(records.iter().map(|r| r.tenant.as_str()).collect::<Vec<_>>())
+        .bind(records.iter().map(|r| r.seq).collect::<Vec<_>>())
+        .bind(records.iter().map(|r| &r.prev_hash[..]).collect::<Vec<_>>())
+        .bind(records.iter().map(|r| &r.hash[..]).collect::<Vec<_>>())
+        .bind(records.iter().map(|r| r.body.as_str()).collect::<Vec<_>>())
+        .bind(escalated.iter().map(|i| i.event.0).collect::<Vec<_>>())
+        .bind(escalated.iter().map(|i| i.tenant.as_str()).collect::<Vec<_>>())
+        .bind(batch.id)
+        .bind(decided)
+        .execute(tx)
+        .await
+        .map_err(failed)?;
+    Ok(())
+}
+
+fn opens_approval(disposition: &Disposition) -> bool {
+    matches!(disposition, Disposition::Decided { outcome: Outcome::RequireApproval, .. })
+}
+
+/// The columns of `decisions`.
+struct Rows<'a> {
+    ids: Vec<Uuid>,
+    tenants: Vec<&'a str>,
+    outcomes: Vec<i16>,
+    epochs: Vec<i64>,
+    bodies: Vec<Vec<u8>>,
+    timings: Vec<Vec<u8>>,
+}
+
+impl<'a> Rows<'a> {
+    fn of(batch: &CommitBatch, kept: &[&'a NewDisposition]) -> Self {
+        let n = kept.len();
+        let mut rows = Self {
+            ids: Vec::with_capacity(n),
+            tenants: Vec::with_capacity(n),
+            outcomes: Vec::with_capacity(n),
+            epochs: Vec::with_capacity(n),
+            bodies: Vec::with_capacity(n),
+            timings: Vec::with_capacity(n),
+        };
+        for item in kept {
+            rows.ids.push(item.event.0);
+            rows.tenants.push(item.tenant.as_str());
+            rows.outcomes.push(outcome_number(&item.disposition));
+            rows.epochs.push(epoch_of(batch, item.partition).0);
+            let (body, timings) = match &item.disposition {
+                Disposition::Decided { decision, timings, .. } => (decision.to_vec(), timings.as_slice()),
+                Disposition::Dead { class, error, attempts } => (dead_body(*class, error, *attempts), &[][..]),
+            };
+            rows.bodies.push(body);
+            rows.timings.push(timings.iter().flat_map(|t| t.to_le_bytes()).collect());
+        }
+        rows
+    }
+}

@@ -1,0 +1,155 @@
+//! The port, verb by verb; each verb is a function of the file that owns its tables.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use sqlx::postgres::{PgConnectOptions, PgPool};
+use std::time::Duration;
+use uuid::Uuid;
+
+use super::connect::{self, Purpose, failed, lock_class};
+use super::{accept, commit, fleet, mark, outbox, read};
+use crate::domain::{Epoch, EventId, PartitionId, TenantId, WorkerId};
+use crate::ports::store::{
+    Accepted, AuditCursor, AuditLine, EventFilter, EventRecord, EventStore, EventSummary, FleetConstants, FleetStatus,
+    Lane, Ledger, NewEvent, OutboxKind, OutboxRow, StoreError, StoredEvent, WorkerRow,
+};
+
+/// Connections that accept: while one waits for its commit to reach the disk, the other gathers.
+const ACCEPT_CONNECTIONS: u32 = 2;
+
+/// Connections for everything but accepts and lanes.
+const READ_CONNECTIONS: u32 = 6;
+
+/// A fleet's schema on a Postgres server.
+pub struct PostgresStore {
+    pub(super) hot: PgPool,
+    pub(super) reading: PgPool,
+    lane_options: PgConnectOptions,
+    pub(super) locks: i32,
+}
+
+impl PostgresStore {
+    /// Opens the store. Connections are made when first needed, so that a process can start while
+    /// the server is away.
+    ///
+    /// # Errors
+    /// [`StoreError::Misfit`] when the URL can't be read.
+    #[expect(clippy::unused_async, reason = "pools are bound to the runtime that they are made on")]
+    pub async fn connect(url: &str, namespace: &str) -> Result<Self, StoreError> {
+        let hot = connect::options(url, namespace, Purpose::Hot)?;
+        let reading = connect::options(url, namespace, Purpose::Reading)?;
+        Ok(Self {
+            hot: connect::pool(hot.clone(), ACCEPT_CONNECTIONS),
+            reading: connect::pool(reading, READ_CONNECTIONS),
+            lane_options: hot,
+            locks: lock_class(namespace),
+        })
+    }
+
+    /// Closes every connection; what runs is finished first.
+    pub async fn close(&self) {
+        self.hot.close().await;
+        self.reading.close().await;
+    }
+}
+
+#[async_trait]
+impl EventStore for PostgresStore {
+    async fn constants(&self) -> Result<FleetConstants, StoreError> {
+        fleet::constants(&self.reading).await
+    }
+
+    async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
+        sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&self.reading).await.map_err(failed)
+    }
+
+    async fn accept_batch(&self, batch: Uuid, events: &[NewEvent]) -> Result<Vec<Accepted>, StoreError> {
+        accept::accept_batch(self, batch, events).await
+    }
+
+    async fn settle_outbox(&self, rows: &[Uuid]) -> Result<(), StoreError> {
+        outbox::settle(&self.reading, rows).await
+    }
+
+    async fn take_outbox(&self, kind: OutboxKind, hold: Duration, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
+        outbox::take(&self.reading, kind, hold, limit).await
+    }
+
+    async fn unpublished(&self) -> Result<u64, StoreError> {
+        outbox::unpublished(&self.reading).await
+    }
+
+    async fn claim_partition(&self, partition: PartitionId, worker: WorkerId) -> Result<Epoch, StoreError> {
+        fleet::claim(self, partition, worker).await
+    }
+
+    async fn release_partition(&self, partition: PartitionId, epoch: Epoch) -> Result<(), StoreError> {
+        fleet::release(&self.reading, partition, epoch).await
+    }
+
+    async fn open_lane(&self) -> Result<Box<dyn Lane>, StoreError> {
+        Ok(Box::new(commit::PostgresLane::new(self.lane_options.clone(), self.locks)))
+    }
+
+    async fn events(&self, ids: &[EventId]) -> Result<Vec<StoredEvent>, StoreError> {
+        read::events(&self.reading, ids).await
+    }
+
+    async fn pending_of(&self, ids: &[EventId]) -> Result<Vec<StoredEvent>, StoreError> {
+        read::pending_of(&self.reading, ids).await
+    }
+
+    async fn decisions(&self, ids: &[EventId]) -> Result<Vec<(EventId, TenantId, bytes::Bytes)>, StoreError> {
+        read::decisions(&self.reading, ids).await
+    }
+
+    async fn pending_page(
+        &self,
+        partition: PartitionId,
+        after: Option<EventId>,
+        before: EventId,
+        limit: u32,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        mark::pending_page(&self.reading, partition, after, before, limit).await
+    }
+
+    async fn mark(&self) -> Result<EventId, StoreError> {
+        mark::mark(&self.reading).await
+    }
+
+    async fn advance_mark(&self) -> Result<EventId, StoreError> {
+        mark::advance(self).await
+    }
+
+    async fn report_worker(&self, worker: &WorkerRow) -> Result<(), StoreError> {
+        fleet::report(&self.reading, worker).await
+    }
+
+    async fn keep_rejected(&self, id: Uuid, reason: &str, body: &[u8]) -> Result<(), StoreError> {
+        outbox::keep_rejected(&self.reading, id, reason, body).await
+    }
+
+    async fn event(&self, id: EventId) -> Result<Option<EventRecord>, StoreError> {
+        read::event(&self.reading, id).await
+    }
+
+    async fn list_events(&self, filter: &EventFilter) -> Result<Vec<EventSummary>, StoreError> {
+        read::list(&self.reading, filter).await
+    }
+
+    async fn events_since(&self, since: EventId, limit: u32) -> Result<Vec<StoredEvent>, StoreError> {
+        read::events_since(&self.reading, since, limit).await
+    }
+
+    async fn audit_page(&self, after: Option<&AuditCursor>, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
+        read::audit_page(&self.reading, after, limit).await
+    }
+
+    async fn ledger(&self) -> Result<Ledger, StoreError> {
+        mark::ledger(&self.reading).await
+    }
+
+    async fn fleet_status(&self) -> Result<FleetStatus, StoreError> {
+        fleet::status(&self.reading).await
+    }
+}

@@ -1,0 +1,195 @@
+//! Owns the making of packs out of events, and the believing of packs. Pure: never publishes.
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use super::seal::PackSeal;
+use crate::domain::pack::{PACK_FORMAT, Pack, PackedEvent};
+use crate::domain::{CorrelationId, EventId, PartitionId};
+use crate::ports::PackMessage;
+use crate::ports::store::StoredEvent;
+
+/// An event to be packed.
+#[derive(Debug, Clone, Copy)]
+pub struct Packable<'a> {
+    /// The event.
+    pub id: EventId,
+    /// Where its tenant lives.
+    pub partition: PartitionId,
+    /// Of its request.
+    pub correlation_id: &'a CorrelationId,
+    /// The queue of the process that waits for the decision.
+    pub reply_to: Option<&'a str>,
+    /// W3C trace context of the request.
+    pub traceparent: Option<&'a str>,
+    /// The canonical text.
+    pub body: &'a Bytes,
+}
+
+impl<'a> From<&'a StoredEvent> for Packable<'a> {
+    fn from(event: &'a StoredEvent) -> Self {
+        let StoredEvent { id, partition, correlation_id, body, tenant: _ } = event;
+        Self { id: *id, partition: *partition, correlation_id, reply_to: None, traceparent: None, body }
+    }
+}
+
+/// What an event costs in a pack beside its text, in bytes; generous.
+const ENVELOPE: usize = 400;
+
+/// Makes sealed packs of at most about so many bytes.
+#[derive(Clone)]
+pub struct Packer {
+    seal: PackSeal,
+    bytes_max: usize,
+}
+
+impl Packer {
+    /// A packer for packs of about `bytes_max` bytes; an event that is larger travels as its id.
+    pub fn new(seal: PackSeal, bytes_max: usize) -> Self {
+        Self { seal, bytes_max }
+    }
+
+    /// Packs events by partition, in their order. The same events under the same `origin` give the
+    /// same messages with the same ids.
+    pub fn pack(&self, origin: &str, events: &[Packable<'_>]) -> Vec<PackMessage> {
+        let mut sorted: Vec<&Packable<'_>> = events.iter().collect();
+        // Stable: the order within a partition stays.
+        sorted.sort_by_key(|e| e.partition);
+        let mut messages = Vec::new();
+        for same in sorted.chunk_by(|a, b| a.partition == b.partition) {
+            let mut rest = same;
+            let mut number = 0;
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(self.fitting(rest));
+                messages.push(self.message(format!("{origin}.{}.{number}", now[0].partition), now));
+                (rest, number) = (later, number + 1);
+            }
+        }
+        messages
+    }
+
+    /// How many of the events fit into one pack; at least one.
+    fn fitting(&self, events: &[&Packable<'_>]) -> usize {
+        let mut bytes = 0;
+        for (n, event) in events.iter().enumerate() {
+            bytes += ENVELOPE + if self.oversized(event) { 0 } else { event.body.len() };
+            if bytes > self.bytes_max && n > 0 {
+                return n;
+            }
+        }
+        events.len()
+    }
+
+    fn oversized(&self, event: &Packable<'_>) -> bool {
+        event.body.len() + ENVELOPE > self.bytes_max
+    }
+
+    fn message(&self, message_id: String, events: &[&Packable<'_>]) -> PackMessage {
+        let partition = events[0].partition;
+        let events = events.iter().map(|e| self.packed(e)).collect();
+        let pack = Pack { v: PACK_FORMAT, partition, events };
+        // Text keys and valid JSON texts only: the serializer has nothing to refuse.
+        let body = Bytes::from(serde_json::to_vec(&pack).unwrap_or_default());
+        let mac = self.seal.sign(&body);
+        PackMessage { message_id, partition, body, mac }
+    }
+
+    fn packed<'a>(&self, event: &Packable<'a>) -> PackedEvent<'a> {
+        // What is no JSON text travels as its id, and the worker finds out from the store.
+        let text = if self.oversized(event) { None } else { serde_json::from_slice::<&RawValue>(event.body).ok() };
+        PackedEvent {
+            id: event.id,
+            correlation_id: text.map(|_| event.correlation_id.clone()),
+            reply_to: event.reply_to.map(str::to_owned),
+            traceparent: event.traceparent.map(str::to_owned),
+            event: text,
+        }
+    }
+}
+
+/// What a message turned out to be.
+#[derive(Debug)]
+pub enum Opened<'a> {
+    /// Written by a process of this fleet: its content is the stored content.
+    Genuine(Pack<'a>),
+    /// Not vouched for, but readable: its events are looked up in the store.
+    Forged(Vec<EventId>),
+    /// No pack at all.
+    Garbage,
+}
+
+/// Opens a message: believed when the MAC agrees and the format and partition are right.
+pub fn open<'a>(seal: &PackSeal, partition: PartitionId, body: &'a [u8], mac: Option<&[u8; 32]>) -> Opened<'a> {
+    let vouched = mac.is_some_and(|mac| seal.agrees(body, mac));
+    let Ok(pack) = serde_json::from_slice::<Pack<'a>>(body) else { return Opened::Garbage };
+    if vouched && pack.v == PACK_FORMAT && pack.partition == partition {
+        return Opened::Genuine(pack);
+    }
+    Opened::Forged(pack.events.iter().map(|e| e.id).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn correlation() -> CorrelationId {
+        CorrelationId::parse("c").expect("legal")
+    }
+
+    fn pack_all(bytes_max: usize, bodies: &[(u16, Bytes)]) -> (PackSeal, Vec<PackMessage>) {
+        let seal = PackSeal::new(&[3; 32]);
+        let c = correlation();
+        let events: Vec<Packable<'_>> = bodies
+            .iter()
+            .enumerate()
+            .map(|(n, (p, body))| Packable {
+                id: EventId::mint(1_700_000_000_000 + n as u64, [0; 10]),
+                partition: PartitionId(*p),
+                correlation_id: &c,
+                reply_to: None,
+                traceparent: None,
+                body,
+            })
+            .collect();
+        (seal.clone(), Packer::new(seal, bytes_max).pack("batch", &events))
+    }
+
+    #[test]
+    fn events_travel_by_partition_and_within_the_bound() {
+        let body = Bytes::from_static(br#"{"kind":"risk"}"#);
+        let bodies: Vec<(u16, Bytes)> = (0..10).map(|n| (n % 2, body.clone())).collect();
+        let (seal, packs) = pack_all(1_300, &bodies);
+        assert!(packs.iter().all(|p| p.body.len() <= 1_300));
+        let ids: Vec<&str> = packs.iter().map(|p| p.message_id.as_str()).collect();
+        assert_eq!(ids, ["batch.p000.0", "batch.p000.1", "batch.p001.0", "batch.p001.1"]);
+        let mut events = 0;
+        for p in &packs {
+            let Opened::Genuine(pack) = open(&seal, p.partition, &p.body, Some(&p.mac)) else { panic!("not believed") };
+            events += pack.events.len();
+        }
+        assert_eq!(events, 10);
+        assert_eq!(pack_all(1_300, &bodies).1, packs, "the same events give the same messages");
+    }
+
+    #[test]
+    fn an_oversized_event_travels_as_its_id() {
+        let large = Bytes::from(format!(r#"{{"t":"{}"}}"#, "x".repeat(5_000)));
+        let (seal, packs) = pack_all(2_000, &[(0, large)]);
+        let Opened::Genuine(pack) = open(&seal, PartitionId(0), &packs[0].body, Some(&packs[0].mac)) else { panic!() };
+        assert!(pack.events[0].event.is_none() && packs[0].body.len() < 500);
+    }
+
+    #[test]
+    fn what_nobody_vouches_for_is_not_believed() {
+        let (seal, packs) = pack_all(2_000, &[(0, Bytes::from_static(b"{}"))]);
+        let p = &packs[0];
+        for (partition, body, mac) in
+            [(0, p.body.clone(), None), (0, p.body.clone(), Some([0; 32])), (1, p.body.clone(), Some(p.mac))]
+        {
+            assert!(
+                matches!(open(&seal, PartitionId(partition), &body, mac.as_ref()), Opened::Forged(ids) if ids.len() == 1)
+            );
+        }
+        assert!(matches!(open(&seal, PartitionId(0), b"\x00garbage", Some(&p.mac)), Opened::Garbage));
+    }
+}
