@@ -23,10 +23,9 @@ CREATE TABLE events (
 ) STRICT;
 
 CREATE TABLE keys (
-    tenant       TEXT NOT NULL,
-    key          TEXT NOT NULL,
-    event        BLOB NOT NULL,
-    payload_hash BLOB NOT NULL,
+    tenant TEXT NOT NULL,
+    key    TEXT NOT NULL,
+    event  BLOB NOT NULL,
     PRIMARY KEY (tenant, key)
 ) STRICT, WITHOUT ROWID;
 
@@ -46,14 +45,18 @@ CREATE TABLE decisions (
     CHECK ((class IS NULL) = (attempts IS NULL))
 ) STRICT;
 
--- verdict is an outcome, 0 or 2.
 CREATE TABLE approvals (
-    event      BLOB    PRIMARY KEY NOT NULL REFERENCES events (id),
-    opened_at  INTEGER NOT NULL,
-    verdict    INTEGER CHECK (verdict IN (0, 2)),
-    decided_at INTEGER,
-    decided_by TEXT,
-    reason     TEXT
+    event     BLOB    PRIMARY KEY NOT NULL REFERENCES events (id),
+    opened_at INTEGER NOT NULL
+) STRICT;
+
+-- A person's verdict, an outcome of 0 or 2, is one more row. Primary key: the first one wins.
+CREATE TABLE verdicts (
+    event      BLOB    PRIMARY KEY NOT NULL REFERENCES approvals (event),
+    verdict    INTEGER NOT NULL CHECK (verdict IN (0, 2)),
+    decided_at INTEGER NOT NULL,
+    decided_by TEXT    NOT NULL,
+    reason     TEXT    NOT NULL
 ) STRICT;
 
 CREATE TABLE audit (

@@ -46,7 +46,7 @@ fn the_defaults_are_whole_and_pass_their_own_check() {
     let s = from_environment(&[]).expect("defaults");
     assert_eq!((s.namespace.as_str(), s.http_addr.to_string().as_str()), ("riskfleet", "127.0.0.1:8080"));
     assert_eq!((s.auth, s.queue_type, s.log_format), (Auth::On, QueueType::Quorum, LogFormat::Human));
-    assert_eq!((s.partitions, s.lanes, s.weight, s.prefetch), (16, 2, 1, 64));
+    assert_eq!((s.partitions, s.lanes, s.weight, s.prefetch), (16, 2, 1, 24));
     assert_eq!((s.pack_bytes_max, s.body_bytes_max, s.event_bytes_max), (131_072, 4 << 20, 256 << 10));
     assert_eq!((s.accept_queue_events, s.unpublished_max), (20_000, 1_000_000));
     assert_eq!((s.drain_timeout(), s.request_timeout()), (Duration::from_secs(30), Duration::from_secs(30)));

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::parse::{self, Given};
-use crate::domain::{CorrelationId, IdempotencyKey, Invalid, TenantId};
+use crate::domain::{CorrelationId, IdempotencyKey, Invalid, TenantId, cloudevents};
 use crate::ports::broker::InboxDelivery;
 use crate::ports::intake::{Candidate, Intake, IntakeError, Taken};
 use crate::ports::{Broker, Entropy, EventStore};
@@ -101,7 +101,11 @@ impl Inbox {
         }
         let tenant = (self.auth)(delivery)?;
         let given = Given { kind: None, tenant: tenant.as_ref(), keys_inside: true };
-        let parsed = parse::event(&delivery.body, given).map_err(|e| e.to_string())?;
+        let parsed = match delivery.content_type.as_deref() {
+            Some(kind) if kind.starts_with("application/cloudevents+json") => cloudevents::event(&delivery.body, given),
+            _ => parse::event(&delivery.body, given),
+        };
+        let parsed = parsed.map_err(|e| e.to_string())?;
         let key = match (&delivery.message_id, parsed.key) {
             (Some(id), _) => IdempotencyKey::parse(id).map_err(|e| format!("message_id: {e}"))?,
             (None, Some(key)) => key,

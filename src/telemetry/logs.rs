@@ -22,7 +22,10 @@ pub enum LogError {
 /// # Errors
 /// When the filter can't be read, or the process has a log already.
 pub fn init_logs(format: LogFormat, filter: &str) -> Result<(), LogError> {
-    let filter = EnvFilter::builder().parse(filter)?;
+    // lapin tells of every channel that a question about a queue has closed, as an error; what
+    // matters of it is told where it is handled.
+    let quiet = if filter.contains("lapin") { "" } else { "lapin=off," };
+    let filter = EnvFilter::builder().parse(format!("{quiet}{filter}"))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
     match format {
         LogFormat::Human => {

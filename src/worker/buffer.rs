@@ -106,6 +106,12 @@ impl Item {
         }
     }
 
+    /// Takes the content out; what is left says where to read it again.
+    pub(super) fn take_content(&mut self) -> Content {
+        let id = self.id();
+        std::mem::replace(&mut self.content, Content::Stored(id))
+    }
+
     pub(super) fn given(
         id: EventId,
         correlation_id: CorrelationId,

@@ -21,24 +21,24 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    /// Gives the dispositions to be committed, and the events on which nothing is to be done.
+    /// Gives the dispositions to be committed, and the events on which nothing is to be done. Takes
+    /// the contents out of the items: after an error they are read from the store.
     ///
     /// # Errors
     /// When the store is away.
-    pub(super) async fn prepare(&self, items: &[Item]) -> Result<(Vec<NewDisposition>, Vec<EventId>), StoreError> {
+    pub(super) async fn prepare(&self, items: &mut [Item]) -> Result<(Vec<NewDisposition>, Vec<EventId>), StoreError> {
         let (mut given, mut asked) = (Vec::new(), Vec::new());
         let mut seen = HashSet::with_capacity(items.len());
         let mark = self.shared.mark();
         for item in items {
-            if !seen.insert(item.id()) {
+            let (id, partition) = (item.id(), item.partition);
+            if !seen.insert(id) {
                 continue;
             }
-            match &item.content {
+            match item.take_content() {
                 // Below W the key that would meet a duplicate may be gone with its time partition.
-                Content::Given(event, text) if event.id >= mark => {
-                    given.push(Ready { event: (**event).clone(), text: text.clone(), partition: item.partition })
-                }
-                Content::Given(..) | Content::Stored(_) => asked.push(item.id()),
+                Content::Given(event, text) if id >= mark => given.push(Ready { event: *event, text, partition }),
+                Content::Given(..) | Content::Stored(_) => asked.push(id),
             }
         }
         let stored = if asked.is_empty() { Vec::new() } else { self.shared.parts.store.pending_of(&asked).await? };
@@ -70,7 +70,7 @@ impl Desk {
 
     /// One round trip for the whole batch. A context store that is away costs no decision.
     async fn contexts(&self, events: &[Ready]) -> Vec<Snapshot> {
-        let observations: Vec<Observation> = events.iter().filter_map(observation).collect();
+        let observations: Vec<Observation> = events.iter().filter_map(|ready| ready.event.observation()).collect();
         if observations.is_empty() {
             return vec![Snapshot::default(); events.len()];
         }
@@ -93,14 +93,4 @@ impl Desk {
             }
         }
     }
-}
-
-fn observation(ready: &Ready) -> Option<Observation> {
-    Some(Observation {
-        event: ready.event.id,
-        tenant: ready.event.body.tenant_id.clone(),
-        subject: ready.event.body.subject.clone()?,
-        amount: ready.event.body.amount.unwrap_or(0),
-        at: ready.event.time(),
-    })
 }

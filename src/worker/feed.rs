@@ -12,7 +12,7 @@ use super::refill::Refill;
 use crate::crypto::{Opened, packer};
 use crate::domain::pack::{Pack, PackedEvent};
 use crate::domain::partition::partition_of;
-use crate::domain::{EventBody, PartitionId};
+use crate::domain::{EventBody, EventId, PartitionId};
 use crate::ports::{Delivery, Subscription};
 use crate::resilience::Backoff;
 use crate::telemetry::names;
@@ -23,6 +23,9 @@ const IDLE_FIRST: Duration = Duration::from_secs(5);
 
 /// The longest wait between two looks at an idle partition.
 const IDLE_LONGEST: Duration = Duration::from_secs(30);
+
+/// How often a busy partition is looked at for events that were overtaken.
+const OVERTAKEN_EVERY: Duration = Duration::from_secs(30);
 
 /// The deliveries of a partition.
 pub(super) struct Feed {
@@ -66,6 +69,9 @@ impl Feed {
     /// Takes deliveries until the stream ends or the partition is to be let go.
     async fn consume(&self, subscription: &mut Subscription, outstanding: &Arc<Outstanding>) {
         let mut idle = IDLE_FIRST;
+        let mut newest = None;
+        let mut overtaken = tokio::time::interval(OVERTAKEN_EVERY);
+        overtaken.reset();
         loop {
             tokio::select! {
                 biased;
@@ -73,9 +79,12 @@ impl Feed {
                 delivery = subscription.deliveries.recv() => match delivery {
                     Some(delivery) => {
                         idle = IDLE_FIRST;
-                        self.take(delivery, outstanding).await;
+                        newest = self.take(delivery, outstanding).await.or(newest);
                     }
                     None => return,
+                },
+                _ = overtaken.tick() => if let Some(newest) = newest.take() {
+                    self.refill.start_overtaken_by(newest);
                 },
                 () = tokio::time::sleep(idle) => {
                     if outstanding.count() == 0 {
@@ -87,7 +96,9 @@ impl Feed {
         }
     }
 
-    async fn take(&self, delivery: Delivery, outstanding: &Arc<Outstanding>) {
+    /// Gives the newest event of a genuine pack.
+    async fn take(&self, delivery: Delivery, outstanding: &Arc<Outstanding>) -> Option<EventId> {
+        let mut newest = None;
         if delivery.redelivered {
             counter!(names::PACKS_REDELIVERED).increment(1);
         }
@@ -97,6 +108,7 @@ impl Feed {
                 if pack.events.is_empty() {
                     hand.acknowledge().await;
                 }
+                newest = pack.events.iter().map(|e| e.id).max();
                 self.items(&pack, &delivery.body, &hand)
             }
             Opened::Forged(ids) => {
@@ -110,10 +122,11 @@ impl Feed {
             Opened::Garbage => {
                 self.suspect(&delivery.message_id, "it is no pack");
                 PackInHand::new(delivery.ack, 0, Arc::clone(outstanding)).acknowledge().await;
-                return;
+                return None;
             }
         };
         self.stop.run_until_cancelled(self.buffer.put(items)).await;
+        newest
     }
 
     fn suspect(&self, message_id: &str, why: &str) {

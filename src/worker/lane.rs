@@ -42,10 +42,10 @@ impl LaneTask {
     }
 
     async fn process(&mut self, items: Vec<Item>) {
-        let items = self.shared.ownership.still_owned(items);
+        let mut items = self.shared.ownership.still_owned(items);
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
         let (prepared, settled) = loop {
-            match self.desk.prepare(&items).await {
+            match self.desk.prepare(&mut items).await {
                 Ok(done) => break done,
                 Err(e) => wait_out("read events", &e, &mut backoff).await,
             }

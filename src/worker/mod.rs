@@ -132,7 +132,7 @@ impl Worker {
             weight: limits.weight.max(1),
             draining: false,
         };
-        let buffer = || Arc::new(buffer::Buffer::new(4 * limits.commit_batch_max));
+        let buffer = || Arc::new(buffer::Buffer::new(2 * limits.commit_batch_max));
         let shared = Shared {
             packer: Packer::new(seal.clone(), limits.pack_bytes_max),
             seal,

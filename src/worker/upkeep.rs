@@ -20,7 +20,7 @@ const ROWS: u32 = 16;
 /// How often W is moved; a step folds more events than come in between.
 const MARK_EVERY: Duration = Duration::from_secs(2);
 /// How often the worker reports itself to the store.
-const REPORT_EVERY: Duration = Duration::from_secs(5);
+const REPORT_EVERY: Duration = Duration::from_secs(2);
 /// How often the ledger is read for the gauges.
 const LEDGER_EVERY: Duration = Duration::from_secs(15);
 

@@ -96,11 +96,11 @@ fn the_domain_knows_no_machine() {
         ("src/ports", &["sqlx", "lapin", "redis", "axum", "reqwest"]),
     ] {
         for source in sources(&[folder]) {
+            let code = source.code_outside_tests();
             for library in foreign {
-                for (at, _) in source.code_outside_tests().match_indices(&format!("{library}::")) {
-                    let code = source.code_outside_tests();
+                for (at, _) in code.match_indices(&format!("{library}::")) {
                     if !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':') {
-                        wrong.push(format!("{}:{} uses {library}", source.path, line_of(code, at)));
+                        wrong.push(format!("{}:{} uses {library}", source.path, line_of(&code, at)));
                     }
                 }
             }
@@ -149,7 +149,7 @@ fn time_and_chance_come_from_outside() {
         let code = source.code_outside_tests();
         for clock in clocks {
             for (at, _) in code.match_indices(clock) {
-                wrong.push(format!("{}:{} calls {clock})", source.path, line_of(code, at)));
+                wrong.push(format!("{}:{} calls {clock})", source.path, line_of(&code, at)));
             }
         }
     }
@@ -162,7 +162,7 @@ fn nothing_is_unwrapped_outside_tests() {
     for source in sources(&["src", "bin", "load"]) {
         let code = source.code_outside_tests();
         for (at, _) in code.match_indices(".unwrap(") {
-            wrong.push(format!("{}:{}", source.path, line_of(code, at)));
+            wrong.push(format!("{}:{}", source.path, line_of(&code, at)));
         }
     }
     assert_none(&wrong, "`expect` with the proof, or an error");

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::db::{Db, Sync, failure};
-use super::rows::{self, event_id, get, hash, parsed, status};
+use super::rows::{self, event_id, get, parsed, status};
 use super::{outbox, rows::STANDING};
-use crate::domain::audit::Hash;
+use crate::domain::audit::{Hash, sha256};
 use crate::domain::{CorrelationId, EventId, Status};
 use crate::ports::store::{Accepted, NewEvent, OutboxKind, SKEW_MAX_MS};
 use crate::ports::{Clock, StoreError};
@@ -93,12 +93,12 @@ async fn first_requests<'a>(
     let list = serde_json::to_string(&keys).map_err(|e| StoreError::Fault(e.to_string()))?;
     // CROSS JOIN keeps the order of the tables (SQLite manual, "The SQLite Query Optimizer").
     let sql = format!(
-        "SELECT j.key, k.event, e.correlation_id, k.payload_hash, {STANDING}
+        "SELECT j.key, k.event, e.correlation_id, e.body, {STANDING}
          FROM json_each(?) j
          CROSS JOIN keys k ON k.tenant = j.value ->> 0 AND k.key = j.value ->> 1
          JOIN events e ON e.id = k.event
          LEFT JOIN decisions d ON d.event = k.event
-         LEFT JOIN approvals a ON a.event = k.event"
+         LEFT JOIN verdicts v ON v.event = k.event"
     );
     let mut first = HashMap::new();
     for row in sqlx::query(AssertSqlSafe(sql)).bind(list).fetch_all(conn).await.map_err(failure)? {
@@ -107,7 +107,7 @@ async fn first_requests<'a>(
         let request = First {
             id: event_id(&row, 1)?,
             correlation_id: parsed(&row, 2, CorrelationId::parse)?,
-            payload_hash: hash(&row, 3)?,
+            payload_hash: sha256(get(&row, 3)?),
             status: status(get(&row, 4)?)?,
         };
         first.insert(key, request);
@@ -131,11 +131,8 @@ fn sort_out<'a>(events: &'a [NewEvent], mut first: HashMap<Key<'a>, First>) -> (
 }
 
 async fn insert(conn: &mut SqliteConnection, fresh: &[&NewEvent]) -> Result<(), StoreError> {
-    let keys = "INSERT INTO keys (tenant, key, event, payload_hash)";
-    rows::insert(conn, keys, 4, fresh, |q, e| {
-        q.bind(e.tenant.as_str()).bind(e.key.as_str()).bind(e.id.0).bind(e.payload_hash.as_slice())
-    })
-    .await?;
+    let keys = "INSERT INTO keys (tenant, key, event)";
+    rows::insert(conn, keys, 3, fresh, |q, e| q.bind(e.tenant.as_str()).bind(e.key.as_str()).bind(e.id.0)).await?;
     let events = "INSERT INTO events (id, tenant, partition, correlation_id, body)";
     rows::insert(conn, events, 5, fresh, |q, e| {
         q.bind(e.id.0).bind(e.tenant.as_str()).bind(e.partition.0).bind(e.correlation_id.as_str()).bind(e.body.as_ref())

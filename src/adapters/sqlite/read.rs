@@ -98,7 +98,8 @@ fn timings(bytes: &[u8]) -> Vec<u32> {
 }
 
 async fn approval(conn: &mut SqliteConnection, id: EventId) -> Result<Option<Approval>, StoreError> {
-    let sql = "SELECT opened_at, verdict, decided_at, decided_by, reason FROM approvals WHERE event = ?";
+    let sql = "SELECT a.opened_at, v.verdict, v.decided_at, v.decided_by, v.reason FROM approvals a
+               LEFT JOIN verdicts v ON v.event = a.event WHERE a.event = ?";
     let row = sqlx::query(sql).bind(id.0).fetch_optional(conn).await.map_err(failure)?;
     let Some(row) = row else { return Ok(None) };
     let verdict = get::<Option<i64>>(&row, 1)?.map(|verdict| numbered(&Outcome::ALL, verdict)).transpose()?;
@@ -123,7 +124,7 @@ pub(super) async fn list(db: &Db, filter: &EventFilter) -> Result<Vec<EventSumma
     let sql = format!(
         "SELECT {EVENT}, {STANDING} AS standing FROM events e
          LEFT JOIN decisions d ON d.event = e.id
-         LEFT JOIN approvals a ON a.event = e.id
+         LEFT JOIN verdicts v ON v.event = e.id
          WHERE e.id < coalesce(?1, x'ffffffffffffffffffffffffffffffffff')
            AND (?2 IS NULL OR e.tenant = ?2) AND (?3 IS NULL OR standing = ?3)
          ORDER BY e.id DESC LIMIT ?4"

@@ -138,8 +138,8 @@ pub(super) fn numbered<T: Copy>(all: &[T], number: i64) -> Result<T, StoreError>
 }
 
 /// Where an event stands, as a number: the outcome of the person's verdict, else of the decision;
-/// [`DEAD`]; [`RECEIVED`]. Of tables `a` (approvals) and `d` (decisions), both left joined.
-pub(super) const STANDING: &str = "coalesce(a.verdict, d.outcome, CASE WHEN d.class IS NULL THEN 9 ELSE 8 END)";
+/// [`DEAD`]; [`RECEIVED`]. Of tables `v` (verdicts) and `d` (decisions), both left joined.
+pub(super) const STANDING: &str = "coalesce(v.verdict, d.outcome, CASE WHEN d.class IS NULL THEN 9 ELSE 8 END)";
 const DEAD: i64 = 8;
 const RECEIVED: i64 = 9;
 

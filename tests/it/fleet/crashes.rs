@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::ExchangeKind;
+use lapin::options::{
+    BasicConsumeOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
 use lapin::types::FieldTable;
 
 use crate::harness::amqp_url;
@@ -68,6 +71,12 @@ async fn listen_to_outcomes(fleet: &Fleet) -> (lapin::Connection, Arc<std::sync:
     let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
     let queue = channel.queue_declare("".into(), options, FieldTable::default()).await.expect("declare a queue");
     let exchange = format!("{}.decisions", fleet.ns);
+    // As a downstream consumer does, who may be there before the first outcome.
+    let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    channel
+        .exchange_declare(exchange.as_str().into(), ExchangeKind::Topic, durable, FieldTable::default())
+        .await
+        .expect("declare the exchange of outcomes");
     let name = queue.name().clone();
     channel
         .queue_bind(
@@ -119,7 +128,7 @@ async fn a_worker_killed_between_commit_and_outcome_loses_no_outcome() {
     let fleet = Fleet::new().await;
     let ingest = fleet.ingest("ingest").await;
     let mut dying = fleet.worker_at("worker-dying", &through).await;
-    until_owns_all(&dying, fleet.partition_queues().await.len()).await;
+    until_owns_all(&dying, fleet.partition_queues().len()).await;
     let (_connection, heard) = listen_to_outcomes(&fleet).await;
 
     // From here on deliveries come in, and what the worker publishes or acknowledges gets nowhere.
@@ -151,7 +160,7 @@ async fn all_queues_deleted_under_load_are_made_and_filled_again() {
     let fleet = Fleet::new().await;
     let ingest = fleet.ingest("ingest").await;
     let _workers = [fleet.worker("worker-1").await, fleet.worker("worker-2").await];
-    let queues = fleet.partition_queues().await;
+    let queues = fleet.partition_queues();
     let (running, url) = (Arc::new(AtomicBool::new(true)), base(&ingest));
     let still = Arc::clone(&running);
     let load = tokio::spawn(async move {

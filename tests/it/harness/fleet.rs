@@ -172,7 +172,7 @@ impl Fleet {
     }
 
     /// The names of its partitions' queues.
-    pub(crate) async fn partition_queues(&self) -> Vec<String> {
+    pub(crate) fn partition_queues(&self) -> Vec<String> {
         let status = self.operate_json(&["fleet", "status"]);
         let partitions = status["partitions"].as_array().expect("partitions").len();
         (0..partitions).map(|p| format!("{}.events.p{p:03}", self.ns)).collect()
@@ -202,8 +202,9 @@ async fn sweep(ns: &str, dir: &Path, keep_logs: bool) {
         for queue in queues {
             let _ = channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await;
         }
-        for exchange in ["events", "decisions", "inbox"] {
-            let name = format!("{ns}.{exchange}");
+        let mut exchanges = ["events", "decisions", "inbox"].map(|name| format!("{ns}.{name}")).to_vec();
+        exchanges.extend((0..64).map(|p| format!("{ns}.events.p{p:03}.consumed")));
+        for name in exchanges {
             let _ = channel.exchange_delete(name.as_str().into(), ExchangeDeleteOptions::default()).await;
         }
     }

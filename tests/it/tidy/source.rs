@@ -59,18 +59,23 @@ impl Source {
         self.path.starts_with("tests/") || self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
     }
 
-    /// The code without its inline test modules.
-    pub(super) fn code_outside_tests(&self) -> &str {
+    /// The code without its inline test modules, which are blanked out.
+    pub(super) fn code_outside_tests(&self) -> String {
         if self.is_test() {
-            return "";
+            return String::new();
         }
-        // An inline test module stands at the end of its file.
-        let tests = self.code.match_indices("#[cfg(test)]").find(|(at, mark)| {
-            let rest = self.code[at + mark.len()..].trim_start();
-            rest.strip_prefix("mod ")
-                .is_some_and(|rest| rest.find(['{', ';']).is_some_and(|end| rest[end..].starts_with('{')))
-        });
-        tests.map_or(self.code.as_str(), |(at, _)| &self.code[..at])
+        let mut code = self.code.clone();
+        for (at, mark) in self.code.match_indices("#[cfg(test)]") {
+            let rest = &self.code[at + mark.len()..];
+            let inline = rest.trim_start().starts_with("mod ")
+                && rest.find(['{', ';']).is_some_and(|n| rest[n..].starts_with('{'));
+            if let (true, Some(end)) = (inline, body_end(rest)) {
+                let module = at..at + mark.len() + end + 1;
+                let blanked = self.code[module.clone()].bytes().map(|b| if b == b'\n' { '\n' } else { ' ' });
+                code.replace_range(module.clone(), &blanked.collect::<String>());
+            }
+        }
+        code
     }
 
     /// The path of its module: `src/a/b.rs` and `src/a/b/mod.rs` are `[a, b]`.
@@ -84,8 +89,8 @@ impl Source {
     pub(super) fn named_modules(&self) -> Vec<(usize, Vec<String>)> {
         let code = self.code_outside_tests();
         let mut named = Vec::new();
-        for (at, rest) in paths_from_root(code, &self.module()) {
-            let line = line_of(code, at);
+        for (at, rest) in paths_from_root(&code, &self.module()) {
+            let line = line_of(&code, at);
             for path in leaves(rest) {
                 named.push((line, path));
             }
@@ -299,10 +304,10 @@ mod tests {
     #[test]
     fn modules_are_found_in_every_form_of_path() {
         let text = "use crate::{domain::{A, b::C}, ports::store};\nfn f() { crate::worker::run(); super::super::ingest::go() }\n\
-                    #[cfg(test)]\nmod tests { use crate::wiring::W; }";
+                    #[cfg(test)]\nmod tests { use crate::wiring::W; }\nuse crate::cli;";
         let named: Vec<String> =
             source("src/api/routes.rs", text).named_modules().into_iter().map(|(_, p)| p.join("::")).collect();
-        assert_eq!(named, ["domain::A", "domain::b", "ports::store", "worker::run", "ingest::go"]);
+        assert_eq!(named, ["domain::A", "domain::b", "ports::store", "worker::run", "cli", "ingest::go"]);
         assert_eq!(leaves("adapters::postgres::store::Postgres;"), [["adapters", "postgres"]]);
     }
 }
