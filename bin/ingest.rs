@@ -2,8 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use riskfleet::config::Flags;
-use riskfleet::ingest::file::FileArgs;
-use riskfleet::wiring::commands;
+use riskfleet::wiring::commands::{self, FileArgs};
 use std::process::ExitCode;
 
 #[cfg(feature = "mimalloc")]

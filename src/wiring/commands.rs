@@ -11,7 +11,6 @@ use crate::adapters::sqlite::SqliteStore;
 use crate::cli::args::{Cli, Command, Source, Up};
 use crate::cli::{self, Exit, Screen};
 use crate::config::{Flags, Settings, Sources, load};
-use crate::ingest::file::FileArgs;
 use crate::lifecycle::{SystemClock, install_crypto_provider};
 use crate::ports::EventStore;
 use crate::telemetry::Role;
@@ -45,6 +44,8 @@ pub fn run(cli: Cli) -> ExitCode {
         command => run_to_end(said, command),
     }
 }
+
+pub use crate::ingest::file::FileArgs;
 
 /// `riskfleet-ingest serve`.
 pub fn ingest(flags: &Flags) -> ExitCode {
