@@ -163,7 +163,7 @@ impl Run<'_> {
 pub(super) async fn random_interleavings_agree_with_a_naive_model(f: &Fixture) {
     let seed = rand::random();
     // Shown when a clause fails: put it in place of the line above to see it again.
-    println!("seed {seed}");
+    eprintln!("seed {seed}");
     let mut owners = Vec::new();
     for _ in 0..3 {
         owners.push(f.stranger().await);
