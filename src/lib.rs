@@ -1,5 +1,49 @@
 //! riskfleet decides on risk and compliance events for many tenants, each event exactly once, with
 //! proof of every decision.
+//!
+//! # Five sentences that must stay true
+//! 1. **The store is the truth, the broker is speed.** What was accepted is in the store; a lost,
+//!    doubled or reordered message changes nothing but latency.
+//! 2. **One disposition per event** (decided or dead), under one primary key and the partition's
+//!    epoch: every stored effect happens exactly once, whatever crashes or pauses; every outcome is
+//!    published at least once, with the event's id in it to deduplicate by.
+//! 3. **Nothing is dropped.** Every event ends decided, waiting for a person, or dead-lettered with
+//!    a reason; the ledger shows accepted = decided + dead + pending.
+//! 4. **A decision is a pure function** of event, context snapshot, policy, models and time, all of
+//!    which are stored with it: [`pipeline::replay`] gives the same canonical bytes.
+//! 5. **No tenant can see, slow down or spend for another.**
+//!
+//! # Layers
+//! Dependencies point one way, and a test (`tests/it/tidy.rs`) holds it:
+//!
+//! `bin → wiring → {roles, adapters} → {pipeline, resilience, crypto} → ports → domain`
+//!
+//! Roles ([`ingest`], [`worker`], [`api`], [`cli`]) and [`adapters`] (Postgres, SQLite, RabbitMQ,
+//! Redis, memory) never name each other; only [`wiring`] names both. [`config`], [`telemetry`] and
+//! [`lifecycle`] are foundations. [`domain`] is types and rules without a clock or a runtime.
+//!
+//! # One event, seven hops, no way back
+//! 1. [`api`]: a request becomes candidates, every wrong field named ([`domain::parse`]).
+//! 2. [`ingest`]: the door admits what there is room for; an accept lane gathers what is waiting.
+//! 3. [`ports::EventStore::accept_batch`]: key, event and ONE outbox row, in one transaction.
+//! 4. [`ports::Broker::publish_packs`]: the batch travels as sealed packs; confirmed, the outbox row
+//!    is deleted.
+//! 5. [`worker`]: a delivery of an owned partition, through a fair buffer, into a lane.
+//! 6. [`pipeline::run`]: the pure stages, with the context of the whole batch.
+//! 7. [`ports::Lane::commit_batch`]: fence, dedupe, decision, audit, approval, in ONE transaction.
+//!    Then the outcome is published, and then the pack is acknowledged.
+//!
+//! What a crash leaves between two hops is found again: outbox rows by whoever sees them stand,
+//! unacknowledged packs by the broker, and everything else by refill, which publishes the pending
+//! events above the mark W that no queue holds any more.
+//!
+//! # To add
+//! * **an endpoint**: a file in [`api`] with its handler, document and tests, and a line in its router;
+//! * **a stage**: a function in [`pipeline`] and a name in [`pipeline::state::Stage`];
+//! * **a verb of the store**: the trait, its three adapters, and a clause in the one contract suite
+//!   (`tests/it/store_contract.rs`), which runs on all of them;
+//! * **a command**: arguments in [`cli::args`], a file beside it;
+//! * **a setting**: a row in [`config::settings`], and its row in the README (a test compares).
 
 pub mod adapters;
 pub mod api;

@@ -5,7 +5,7 @@
 
 CREATE TABLE fleet (
     only_row    boolean  PRIMARY KEY DEFAULT true CHECK (only_row),
-    partitions  smallint NOT NULL CHECK (partitions BETWEEN 1 AND 1024),
+    partitions  smallint NOT NULL CHECK (partitions BETWEEN 1 AND 4096),
     pack_secret bytea    NOT NULL CHECK (length(pack_secret) = 32),
     -- The mark W: every event below it has a disposition; the totals count what lies below it.
     mark        uuid     NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',

@@ -71,7 +71,11 @@ fn shown(value: &Value) -> String {
         Value::String(_, text) => format!("{text:?}"),
         Value::Char(_, c) => format!("{:?}", c.to_string()),
         Value::Bool(_, b) => b.to_string(),
-        Value::Num(_, n) => n.to_actual().to_string(),
+        Value::Num(..) => match (value.to_i128(), value.to_u128(), value.to_f64()) {
+            (Some(n), _, _) => n.to_string(),
+            (None, Some(n), _) => n.to_string(),
+            (None, None, n) => n.unwrap_or(f64::NAN).to_string(),
+        },
         Value::Empty(..) => "nothing".into(),
         Value::Dict(..) => "a table".into(),
         Value::Array(..) => "an array".into(),

@@ -151,8 +151,8 @@ fn environment(variables: &[(String, String)]) -> Result<Vec<(String, String)>, 
     let mut given = Vec::new();
     for (name, value) in variables {
         let Some(rest) = name.strip_prefix(PREFIX) else { continue };
-        // The tests' own, and the flag `--config` in another form.
-        if rest.starts_with("TEST_") || rest == "CONFIG" {
+        // The tests' own, and flags in another form: `--config`, and `--token` of `send`.
+        if rest.starts_with("TEST_") || rest == "CONFIG" || rest == "TOKEN" {
             continue;
         }
         let key = rest.to_ascii_lowercase();

@@ -130,7 +130,7 @@ const SETTINGS: &[Setting] = &[
         Some("quorum"),
         "type of the partition queues; a cluster wants quorum",
     ),
-    setting("prefetch", Kind::Whole(1, 2000), Some("64"), "unacknowledged packs that a worker holds of one partition"),
+    setting("prefetch", Kind::Whole(1, 2000), Some("24"), "unacknowledged packs that a worker holds of one partition"),
     setting(
         "pack_bytes_max",
         Kind::Whole(1024, 16_777_216),

@@ -7,6 +7,7 @@ use super::seal::PackSeal;
 use crate::domain::pack::{PACK_FORMAT, Pack, PackedEvent};
 use crate::domain::{CorrelationId, EventId, PartitionId};
 use crate::ports::PackMessage;
+use crate::ports::store::StoredEvent;
 
 /// An event to be packed.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +24,13 @@ pub struct Packable<'a> {
     pub traceparent: Option<&'a str>,
     /// The canonical text.
     pub body: &'a Bytes,
+}
+
+impl<'a> From<&'a StoredEvent> for Packable<'a> {
+    fn from(event: &'a StoredEvent) -> Self {
+        let StoredEvent { id, partition, correlation_id, body, tenant: _ } = event;
+        Self { id: *id, partition: *partition, correlation_id, reply_to: None, traceparent: None, body }
+    }
 }
 
 /// What an event costs in a pack beside its text, in bytes; generous.
@@ -175,12 +183,12 @@ mod tests {
     fn what_nobody_vouches_for_is_not_believed() {
         let (seal, packs) = pack_all(2_000, &[(0, Bytes::from_static(b"{}"))]);
         let p = &packs[0];
-        for (partition, body, mac) in [
-            (0, p.body.clone(), None),
-            (0, p.body.clone(), Some([0; 32])),
-            (1, p.body.clone(), Some(p.mac)),
-        ] {
-            assert!(matches!(open(&seal, PartitionId(partition), &body, mac.as_ref()), Opened::Forged(ids) if ids.len() == 1));
+        for (partition, body, mac) in
+            [(0, p.body.clone(), None), (0, p.body.clone(), Some([0; 32])), (1, p.body.clone(), Some(p.mac))]
+        {
+            assert!(
+                matches!(open(&seal, PartitionId(partition), &body, mac.as_ref()), Opened::Forged(ids) if ids.len() == 1)
+            );
         }
         assert!(matches!(open(&seal, PartitionId(0), b"\x00garbage", Some(&p.mac)), Opened::Garbage));
     }

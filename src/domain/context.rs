@@ -56,6 +56,10 @@ pub struct Observation {
 /// The window of [`Subject24h`], in milliseconds: `(at − 24 h, at]`.
 pub const WINDOW_MS: u64 = 24 * 60 * 60 * 1000;
 
+/// How far behind the window's start, counted from the newest event's time, events are still kept
+/// in milliseconds: an event that comes late by no more than this is counted exactly.
+pub const SLACK_MS: u64 = 60 * 60 * 1000;
+
 /// How many events of one subject are kept at most; older ones are dropped and the figures are
 /// marked as truncated.
 pub const SUBJECT_EVENTS_MAX: usize = 50_000;

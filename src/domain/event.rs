@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::{fmt, str::FromStr};
 
+use super::context::Observation;
 use super::ids::{CorrelationId, EventId, TenantId};
 use super::time::rfc3339_option;
 
@@ -129,5 +130,16 @@ impl Event {
     /// The event's own time: `occurred_at`, else the moment of its accept.
     pub fn time(&self) -> DateTime<Utc> {
         self.body.occurred_at.unwrap_or_else(|| self.id.created_at())
+    }
+
+    /// The event as the context store counts it; none for an event without a subject.
+    pub fn observation(&self) -> Option<Observation> {
+        Some(Observation {
+            event: self.id,
+            tenant: self.body.tenant_id.clone(),
+            subject: self.body.subject.clone()?,
+            amount: self.body.amount.unwrap_or(0),
+            at: self.time(),
+        })
     }
 }

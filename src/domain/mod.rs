@@ -4,12 +4,14 @@
 //! or a socket, and never depends on tokio: time, ids and randomness come in as arguments.
 
 pub mod audit;
+pub mod cloudevents;
 pub mod context;
 pub mod decision;
 pub mod event;
 pub mod failure;
 pub mod ids;
 pub mod invalid;
+pub mod lines;
 pub mod pack;
 pub mod parse;
 pub mod partition;

@@ -73,7 +73,8 @@ pub fn event(text: &[u8], given: Given<'_>) -> Result<Parsed, Invalid> {
     fields_to_event(fields, given)
 }
 
-fn broken(e: &serde_json::Error, text: &[u8]) -> Invalid {
+/// What the reader of JSON did not like, in our words.
+pub(super) fn broken(e: &serde_json::Error, text: &[u8]) -> Invalid {
     let first = text.iter().find(|b| !b.is_ascii_whitespace());
     match (e.is_data(), first) {
         (true, Some(b'{')) => Invalid::Broken(e.to_string()),

@@ -4,7 +4,25 @@
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use std::time::Duration;
+
 use crate::domain::{PartitionId, WorkerId};
+
+/// How long a sign of life counts. Every member of a fleet uses the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseTtls {
+    /// From a heart beat.
+    pub member: Duration,
+    /// From an acquisition or renewal.
+    pub lease: Duration,
+}
+
+impl Default for LeaseTtls {
+    /// 6 s for members (beat every 2 s), 10 s for leases (renewed every 3 s).
+    fn default() -> Self {
+        Self { member: Duration::from_secs(6), lease: Duration::from_secs(10) }
+    }
+}
 
 /// A worker, as it shows itself to the others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

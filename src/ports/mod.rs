@@ -14,5 +14,5 @@ pub use broker::{Ack, Broker, BrokerError, Delivery, OutcomeMessage, PackMessage
 pub use clock::{Clock, Entropy};
 pub use context::{ContextError, ContextSource};
 pub use intake::Intake;
-pub use leases::{LeaseError, Leases, Member};
+pub use leases::{LeaseError, LeaseTtls, Leases, Member};
 pub use store::{EventStore, Lane, StoreError};

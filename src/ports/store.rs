@@ -248,6 +248,18 @@ impl EventRecord {
             (None, None) => Status::Received,
         }
     }
+
+    /// The decision as shown, with timings and the person's verdict; none while there is none, or
+    /// when the stored text is unreadable.
+    pub fn decision_view(&self) -> Option<serde_json::Value> {
+        match &self.end.as_ref()?.disposition {
+            Disposition::Decided { decision, timings, .. } => {
+                let verdict = self.approval.as_ref().and_then(|a| a.verdict);
+                Some(crate::domain::Decision::from_canonical(decision).ok()?.view(verdict, timings))
+            }
+            Disposition::Dead { .. } => None,
+        }
+    }
 }
 
 /// Which events to list, newest first.

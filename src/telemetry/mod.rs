@@ -1,3 +1,10 @@
 //! What a process tells about itself: logs on stderr, metrics for Prometheus.
+//!
+//! Never personal data, never a secret, never a label whose values a caller chooses.
 
+mod logs;
+pub mod metrics;
 pub mod names;
+
+pub use logs::{LogError, init_logs};
+pub use metrics::{Prometheus, Role};

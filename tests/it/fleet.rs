@@ -1,1 +1,6 @@
-//! Tests: fleet.
+//! Tests: a fleet of real programs on real servers. Whatever is killed, cut or forged, every event
+//! is decided once, and only under its tenant.
+
+mod abuse;
+mod crashes;
+mod doors;

@@ -5,6 +5,7 @@ mod baseline;
 mod broker_contract;
 mod cli;
 mod context_contract;
+mod core;
 mod fleet;
 mod harness;
 mod leases_contract;

@@ -107,11 +107,7 @@ fn epoch_of(batch: &CommitBatch, partition: PartitionId) -> Epoch {
 
 /// Locks in partition order: two commits over the same partitions never wait for each other, and
 /// a claim waits for one lock at a time.
-async fn lock_shared(
-    tx: &mut PgConnection,
-    locks: i32,
-    epochs: &[(PartitionId, Epoch)],
-) -> Result<(), StoreError> {
+async fn lock_shared(tx: &mut PgConnection, locks: i32, epochs: &[(PartitionId, Epoch)]) -> Result<(), StoreError> {
     let mut partitions: Vec<i32> = epochs.iter().map(|(p, _)| i32::from(p.0)).collect();
     partitions.sort_unstable();
     sqlx::query("SELECT pg_advisory_xact_lock_shared($1, p) FROM unnest($2::int[]) AS p")
@@ -220,11 +216,8 @@ async fn write(
         .map(|item| heads.entry(item.tenant.clone()).or_insert(ChainHead::EMPTY).append(item.audit.clone()))
         .collect();
     let escalated: Vec<&&NewDisposition> = kept.iter().filter(|i| opens_approval(&i.disposition)).collect();
-    let decided: Vec<Uuid> = kept
-        .iter()
-        .filter(|i| matches!(i.disposition, Disposition::Decided { .. }))
-        .map(|i| i.event.0)
-        .collect();
+    let decided: Vec<Uuid> =
+        kept.iter().filter(|i| matches!(i.disposition, Disposition::Decided { .. })).map(|i| i.event.0).collect();
     let rows = Rows::of(batch, kept);
     sqlx::query(WRITE)
         .bind(batch.worker.0)

@@ -60,7 +60,7 @@ pub(super) fn lock_class(namespace: &str) -> i32 {
     stable_hash(namespace.as_bytes()) as i32
 }
 
-/// The advisory lock of "only one moves the mark"; partitions take 0 to 1023.
+/// The advisory lock of "only one moves the mark"; partitions take 0 to 4095.
 pub(super) const MARK_LOCK: i32 = 1 << 20;
 
 /// Sorts an error by what the caller does next.

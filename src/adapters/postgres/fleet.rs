@@ -43,14 +43,13 @@ pub(super) async fn claim(
         .execute(&mut *tx)
         .await
         .map_err(failed)?;
-    let epoch: Option<i64> = sqlx::query_scalar(
-        "UPDATE partitions SET epoch = epoch + 1, owner = $2 WHERE partition = $1 RETURNING epoch",
-    )
-    .bind(partition.0 as i16)
-    .bind(worker.0)
-    .fetch_optional(&mut *tx)
-    .await
-    .map_err(failed)?;
+    let epoch: Option<i64> =
+        sqlx::query_scalar("UPDATE partitions SET epoch = epoch + 1, owner = $2 WHERE partition = $1 RETURNING epoch")
+            .bind(partition.0 as i16)
+            .bind(worker.0)
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(failed)?;
     tx.commit().await.map_err(failed)?;
     epoch.map(Epoch).ok_or_else(|| StoreError::Misfit(format!("the fleet has no partition {partition}")))
 }

@@ -13,8 +13,7 @@ use crate::domain::{
     TenantId, WorkerId,
 };
 use crate::ports::store::{
-    Approval, AuditCursor, AuditLine, Disposition, End, EventFilter, EventRecord, EventSummary, StoreError,
-    StoredEvent,
+    Approval, AuditCursor, AuditLine, Disposition, End, EventFilter, EventRecord, EventSummary, StoreError, StoredEvent,
 };
 
 /// The number of a dead letter among the outcomes.

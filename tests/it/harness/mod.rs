@@ -1,5 +1,10 @@
 //! What the integration tests share: the servers they were given, and names of their own on them.
 
+pub(crate) mod fleet;
+pub(crate) mod process;
+pub(crate) mod proxy;
+pub(crate) mod traffic;
+
 /// The address of a server that `tests/run.sh` started, or that the caller gave.
 ///
 /// # Panics

@@ -1,0 +1,50 @@
+//! `GET /v1/events/{id}`: the event with what became of it.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use super::auth::{Caller, Permission};
+use super::docs::ReadProblems;
+use super::observe::RequestContext;
+use super::problem::Problem;
+use super::schemas::EventView;
+use super::views::event_view;
+use super::{ApiState, Shared, json, unreadable};
+use crate::domain::EventId;
+use crate::ports::store::EventRecord;
+
+/// Read an event
+#[utoipa::path(
+    get,
+    path = "/v1/events/{id}",
+    tag = "events",
+    params(("id" = String, Path, description = "The event's id")),
+    responses((status = 200, body = EventView, description = "The event and where it stands"), ReadProblems),
+    security((), ("bearer" = [])),
+)]
+pub(super) async fn get_event(
+    State(api): State<Shared>,
+    caller: Caller,
+    context: RequestContext,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let record = find(&api, &caller, &context, &id).await?;
+    Ok(json(StatusCode::OK, &event_view(&record).map_err(|e| unreadable(&e))?))
+}
+
+/// The event, if the caller may see it. One of another tenant is answered like one that is not
+/// there: ids must not tell who else is a customer.
+pub(super) async fn find(
+    api: &ApiState,
+    caller: &Caller,
+    context: &RequestContext,
+    id: &str,
+) -> Result<EventRecord, Problem> {
+    caller.must(Permission::View)?;
+    let id = EventId::parse(id).map_err(|_| Problem::no_event())?;
+    let record = api.store.event(id).await?.filter(|record| caller.sees(&record.event.tenant));
+    let record = record.ok_or_else(Problem::no_event)?;
+    context.note_tenant(&record.event.tenant);
+    Ok(record)
+}

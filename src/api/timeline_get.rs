@@ -1,0 +1,136 @@
+//! `GET /v1/events/{id}/timeline`: what happened to the event, step by step.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::auth::Caller;
+use super::docs::ReadProblems;
+use super::event_get::find;
+use super::observe::RequestContext;
+use super::problem::Problem;
+use super::schemas::StatusName;
+use super::{Shared, unreadable};
+use crate::domain::{Decision, EventId, Outcome, Status, time};
+use crate::ports::store::{Approval, Disposition, End, EventRecord, OutboxKind};
+
+/// What happened to an event, oldest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Timeline {
+    #[schema(value_type = String, format = "uuid")]
+    event_id: EventId,
+    /// Where the event stands now.
+    #[schema(value_type = StatusName)]
+    status: Status,
+    steps: Vec<Step>,
+}
+
+/// One step.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Step {
+    /// When; null where only the order is known.
+    #[schema(format = "date-time")]
+    at: Option<String>,
+    /// What.
+    #[schema(example = "accepted")]
+    step: &'static str,
+    /// The status that the event then had.
+    #[schema(value_type = Option<String>)]
+    status: Option<Status>,
+    /// Who: a worker, or a person.
+    by: Option<String>,
+    /// What belongs to this step.
+    #[schema(value_type = Object)]
+    detail: Value,
+}
+
+/// Read an event's timeline
+#[utoipa::path(
+    get,
+    path = "/v1/events/{id}/timeline",
+    tag = "events",
+    params(("id" = String, Path, description = "The event's id")),
+    responses((status = 200, body = Timeline, description = "Every step so far"), ReadProblems),
+    security((), ("bearer" = [])),
+)]
+pub(super) async fn get_timeline(
+    State(api): State<Shared>,
+    caller: Caller,
+    context: RequestContext,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let record = find(&api, &caller, &context, &id).await?;
+    let steps = steps(&record).map_err(|e| unreadable(&e))?;
+    let timeline = Timeline { event_id: record.event.id, status: record.status(), steps };
+    Ok(super::json(StatusCode::OK, &timeline))
+}
+
+fn steps(record: &EventRecord) -> Result<Vec<Step>, serde_json::Error> {
+    let event = &record.event;
+    let waits = record.unpublished.contains(&OutboxKind::Accept);
+    let accepted = json!({"correlation_id": event.correlation_id, "partition": event.partition});
+    let mut steps = vec![
+        step(Some(event.id.created_at()), "accepted", Some(Status::Received), None, accepted),
+        step(None, if waits { "waits_for_broker" } else { "published" }, None, None, json!({})),
+    ];
+    if let Some(end) = &record.end {
+        ended(end, &mut steps)?;
+        let told = !record.unpublished.contains(&OutboxKind::Outcome);
+        if matches!(end.disposition, Disposition::Decided { .. }) {
+            steps.push(step(None, if told { "outcome_published" } else { "outcome_waits" }, None, None, json!({})));
+        }
+    }
+    if let Some(approval) = &record.approval {
+        approved(approval, &mut steps);
+    }
+    Ok(steps)
+}
+
+fn ended(end: &End, steps: &mut Vec<Step>) -> Result<(), serde_json::Error> {
+    let by = format!("worker:{}", end.worker);
+    match &end.disposition {
+        Disposition::Decided { outcome, decision, timings } => {
+            let decision = Decision::from_canonical(decision)?;
+            let begun = Some(decision.decided_at);
+            steps.push(step(begun, "validated", Some(Status::Validated), Some(by.clone()), json!({})));
+            let stage = |n: usize| {
+                let entry = &decision.trail[n];
+                json!({"stage": entry.stage, "result": entry.result, "micros": timings.get(n)})
+            };
+            let stages: Vec<Value> = (0..decision.trail.len()).map(stage).collect();
+            let detail = json!({"stages": stages});
+            steps.push(step(begun, "processed", Some(Status::Processing), Some(by.clone()), detail));
+            let reasons: Vec<&str> = decision.reasons.iter().map(|reason| reason.code.as_str()).collect();
+            let detail = json!({"outcome": outcome, "reasons": reasons, "epoch": end.epoch});
+            steps.push(step(Some(end.at), "decided", Some(outcome.status()), Some(by), detail));
+        }
+        Disposition::Dead { class, error, attempts } => {
+            let detail = json!({"class": class, "error": error, "attempts": attempts, "epoch": end.epoch});
+            steps.push(step(Some(end.at), "failed", Some(Status::Failed), Some(by), detail));
+        }
+    }
+    Ok(())
+}
+
+fn approved(approval: &Approval, steps: &mut Vec<Step>) {
+    steps.push(step(Some(approval.opened_at), "approval_opened", Some(Status::Escalated), None, json!({})));
+    if let Some(verdict) = approval.verdict {
+        let detail = json!({"verdict": verdict, "reason": approval.reason});
+        let status = Some(Outcome::status(verdict));
+        steps.push(step(approval.decided_at, "approval_decided", status, approval.decided_by.clone(), detail));
+    }
+}
+
+fn step(
+    at: Option<DateTime<Utc>>,
+    step: &'static str,
+    status: Option<Status>,
+    by: Option<String>,
+    detail: Value,
+) -> Step {
+    Step { at: at.map(time::text), step, status, by, detail }
+}

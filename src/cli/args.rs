@@ -1,0 +1,258 @@
+//! Owns the command line of `riskfleet`: names, flags, help. Never runs anything.
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use std::{net::SocketAddr, path::PathBuf};
+
+use crate::config::Flags;
+use crate::domain::{EventId, Status, TenantId};
+
+/// Decides on risk and compliance events for many tenants, each event exactly once, with proof of
+/// every decision.
+#[derive(Debug, Parser)]
+#[command(name = "riskfleet", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "Begin with:  riskfleet up --demo\nExit codes:  0 done, 1 failed, 2 wrong use")]
+pub struct Cli {
+    /// Where the fleet is.
+    #[command(flatten)]
+    pub source: Source,
+    /// Settings that were given as flags.
+    #[command(flatten)]
+    pub settings: Flags,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Which fleet a command speaks of, where the settings do not say it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct Source {
+    /// The folder of an `up` fleet, which needs no servers
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Which fleet")]
+    pub data: Option<PathBuf>,
+    /// The Postgres of a fleet; RISKFLEET_DATABASE_URL keeps a password off the command line
+    #[arg(long, global = true, value_name = "URL", help_heading = "Which fleet")]
+    pub database_url: Option<String>,
+}
+
+impl Source {
+    /// Refuses two fleets at once. clap's own `conflicts_with` does not see global options that
+    /// stand on both sides of the command's name.
+    ///
+    /// # Errors
+    /// When both a folder and a database are named; one sentence for the user.
+    pub fn check(&self) -> Result<(), &'static str> {
+        match (&self.data, &self.database_url) {
+            (Some(_), Some(_)) => Err("--data and --database-url name two fleets: give one of them"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a whole fleet in this process: API, workers and store, no servers needed
+    Up(Up),
+    /// Make or bring up to date the fleet's tables
+    Migrate,
+    /// Send events from a file (one event, an array, or NDJSON) to a fleet's API
+    Send(Send),
+    /// What only reads the store.
+    #[command(flatten)]
+    Read(Read),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// The commands that only read the store; see [`super::run`].
+#[derive(Debug, Clone, Subcommand)]
+pub enum Read {
+    /// Read events
+    #[command(subcommand)]
+    Events(Events),
+    /// Answer "where is my event?": its way from the accept to the verdict, with the reasons
+    Explain(OneEvent),
+    /// Decide a decided event again and compare the result with what is stored, byte by byte
+    Replay(OneEvent),
+    /// Read and verify the audit chains
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Look at workers, partitions and the ledger
+    #[command(subcommand)]
+    Fleet(Fleet),
+}
+
+/// `up`.
+#[derive(Debug, Clone, Args)]
+pub struct Up {
+    /// Where to listen; anything but loopback needs authentication
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub http: SocketAddr,
+    /// Worker tasks
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub workers: u16,
+    /// Feed a seeded stream of events, to have something to look at
+    #[arg(long)]
+    pub demo: bool,
+    /// Events a second of the demo
+    #[arg(long, value_name = "N", default_value_t = 50, requires = "demo")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub demo_rate: u32,
+    /// End by itself after so many demo events are decided
+    #[arg(long, value_name = "N", requires = "demo", value_parser = clap::value_parser!(u64).range(1..))]
+    pub demo_events: Option<u64>,
+}
+
+/// `send`.
+#[derive(Debug, Clone, Args)]
+pub struct Send {
+    /// The file; `-` for what is piped in
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The fleet's API
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// API key or JWT; RISKFLEET_TOKEN keeps it off the command line
+    #[arg(long, value_name = "TOKEN", env = "RISKFLEET_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// A file that holds the token; goes before --token
+    #[arg(long, value_name = "PATH")]
+    pub token_file: Option<PathBuf>,
+    /// The tenant of events that name none; those that name one must agree
+    #[arg(long, value_name = "TENANT")]
+    pub tenant: Option<TenantId>,
+    /// One JSON document instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `events …`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Events {
+    /// List events, newest first
+    List(EventList),
+    /// Show one event with its decision and approval
+    Get(OneEvent),
+}
+
+/// `events list`.
+#[derive(Debug, Clone, Args)]
+pub struct EventList {
+    /// Only this tenant's
+    #[arg(long, value_name = "TENANT")]
+    pub tenant: Option<TenantId>,
+    /// Only those that stand there: received, retrying, escalated, approved, rejected, failed
+    #[arg(long, value_name = "STATUS")]
+    pub status: Option<Status>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
+    /// One JSON document instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A command about one event.
+#[derive(Debug, Clone, Args)]
+pub struct OneEvent {
+    /// The event's id, as the API answered it
+    #[arg(value_name = "EVENT", value_parser = EventId::parse)]
+    pub event: EventId,
+    /// One JSON document instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `audit …`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Audit {
+    /// Check every record of every chain, and what is stored against its hashes
+    Verify {
+        /// One JSON document instead of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// List records in the order of the chains
+    List(AuditList),
+}
+
+/// `audit list`.
+#[derive(Debug, Clone, Args)]
+pub struct AuditList {
+    /// Only this tenant's
+    #[arg(long, value_name = "TENANT")]
+    pub tenant: Option<TenantId>,
+    /// Begin each of the tenant's chains at this record
+    #[arg(long, value_name = "SEQ", requires = "tenant", value_parser = clap::value_parser!(i64).range(1..))]
+    pub from: Option<i64>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
+    /// One JSON document instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `fleet …`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Fleet {
+    /// Who works, who owns what, and whether the ledger balances
+    Status(FleetStatus),
+}
+
+/// `fleet status`.
+#[derive(Debug, Clone, Args)]
+pub struct FleetStatus {
+    /// One JSON document instead of tables; with --watch, one a line
+    #[arg(long)]
+    pub json: bool,
+    /// Show it again every two seconds, until stopped
+    #[arg(long)]
+    pub watch: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_fleet_can_be_named_before_and_behind_the_command() {
+        for line in ["riskfleet --data d events list", "riskfleet events list --data d"] {
+            let cli = parse(line).expect("legal");
+            assert_eq!(cli.source.data.as_deref(), Some(std::path::Path::new("d")), "{line}");
+        }
+        let both = parse("riskfleet --data d events list --database-url postgres://x").expect("clap takes it");
+        assert!(both.source.check().is_err());
+    }
+
+    #[test]
+    fn wrong_use_names_what_is_wrong() {
+        let cases = [
+            ("riskfleet events get nonsense", "must be a UUID"),
+            ("riskfleet events list --status done", "must be one of received"),
+            ("riskfleet events list --tenant a/b", "must be 1 to 128 characters"),
+            ("riskfleet events list --limit 0", "0 is not in 1..=10000"),
+            ("riskfleet up --demo-rate 5", "--demo"),
+            ("riskfleet fly", "unrecognized subcommand 'fly'"),
+        ];
+        for (line, want) in cases {
+            let error = parse(line).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+            assert!(error.to_string().contains(want), "{line}: {error}");
+        }
+    }
+}

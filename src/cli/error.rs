@@ -1,0 +1,120 @@
+//! Owns how a command fails: the words, what to do next, and the exit code.
+
+use std::io;
+
+use crate::domain::EventId;
+use crate::ports::StoreError;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: done, and all is well.
+    Done,
+    /// 1: it failed, or what it looked for is not well.
+    Failed,
+    /// 2: it was not asked in a way that it understands.
+    Misused,
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Done => Self::SUCCESS,
+            Exit::Failed => Self::FAILURE,
+            Exit::Misused => Self::from(2),
+        }
+    }
+}
+
+impl Exit {
+    /// Done when all is well, failed when not.
+    pub fn when(well: bool) -> Self {
+        if well { Self::Done } else { Self::Failed }
+    }
+}
+
+/// Why a command did not do it; completes "failed to …".
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The store did not answer, or refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The output could not be written.
+    #[error("write the output: {0}")]
+    Output(#[from] io::Error),
+    /// The event is not in the store.
+    #[error("find event {0}: it is not stored")]
+    NotStored(EventId),
+    /// The event has no decision that could be replayed.
+    #[error("replay event {0}: it has no decision")]
+    NotDecided(EventId),
+    /// What is stored is not what this program writes.
+    #[error("read the stored {what} of event {event}: {why}")]
+    Unreadable {
+        /// `event` or `decision`.
+        what: &'static str,
+        /// Which event.
+        event: EventId,
+        /// What the reader met.
+        why: serde_json::Error,
+    },
+    /// The file to send can't be read or is not what is sent.
+    #[error("read {file}: {why}")]
+    Input {
+        /// Its name.
+        file: String,
+        /// What is wrong with it.
+        why: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The API did not take the request as a whole.
+    #[error("send to {url}: {why}")]
+    Api {
+        /// Where to.
+        url: String,
+        /// What it answered, or why it did not.
+        why: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The command was asked wrongly in a way that only shows when it runs.
+    #[error("{0}")]
+    Misuse(String),
+}
+
+impl CliError {
+    /// What the operator does next.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Store(StoreError::Away(_)) => {
+                "check that the database runs, and --database-url (RISKFLEET_DATABASE_URL) or --data"
+            }
+            Self::Store(StoreError::Misfit(_)) => {
+                "run `riskfleet migrate` with this version, or name the right fleet with --namespace or --data"
+            }
+            Self::Store(StoreError::ClockSkew(_) | StoreError::Fault(_)) => {
+                "what is stored is not lost; report this line with the version of `riskfleet --version`"
+            }
+            Self::Output(_) => "check the disk or pipe that the output goes to",
+            Self::NotStored(_) => {
+                "it was never accepted under this id in this fleet: look at the id in the answer of the accept, and at \
+                 --data, --database-url and --namespace; an event sent again under its idempotency key gives its id"
+            }
+            Self::NotDecided(_) => "see `riskfleet explain EVENT` for where it stands",
+            Self::Unreadable { .. } => "run `riskfleet audit verify`: it says whether what is stored was changed",
+            Self::Input { advice, .. } | Self::Api { advice, .. } => advice,
+            Self::Misuse(_) => "see `riskfleet --help`",
+        }
+    }
+
+    /// With which code the program ends.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Misuse(_) => Exit::Misused,
+            // Whoever closed the pipe has seen enough: `riskfleet events list | head -1` is no failure.
+            Self::Output(e) if e.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
+            _ => Exit::Failed,
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! `explain`: one event's whole way, good enough to answer "where is my event, and why?".
+
+use serde_json::json;
+
+use super::args::OneEvent;
+use super::replay::{Replayed, replay};
+use super::screen::{Ink, clean};
+use super::timeline::{self, Step, Timeline};
+use super::{CliError, Exit, Screen};
+use crate::domain::Status;
+use crate::ports::EventStore;
+
+/// The width of the column of moments: `2026-11-21T10:00:00.000Z`.
+const MOMENT: usize = 24;
+
+pub(super) async fn run(args: &OneEvent, store: &dyn EventStore, screen: &mut Screen<'_>) -> Result<Exit, CliError> {
+    let Some(record) = store.event(args.event).await? else {
+        if args.json {
+            screen.json(&json!({ "event_id": args.event, "stored": false }))?;
+        }
+        return Err(CliError::NotStored(args.event));
+    };
+    let timeline = timeline::tell(&record)?;
+    let replayed = replay(&record)?;
+    if args.json {
+        let mut shown = json!(timeline);
+        shown["stored"] = true.into();
+        shown["replay"] = json!(replayed);
+        screen.json(&shown)?;
+    } else {
+        print(&timeline, replayed.as_ref(), screen)?;
+    }
+    Ok(Exit::when(replayed.is_none_or(|r| !matches!(r, Replayed::Differs { .. }))))
+}
+
+fn print(timeline: &Timeline, replayed: Option<&Replayed>, screen: &mut Screen<'_>) -> Result<(), CliError> {
+    let ink = match timeline.status {
+        Status::Approved => Ink::Green,
+        Status::Rejected | Status::Failed => Ink::Red,
+        Status::Received | Status::Validated | Status::Processing | Status::Retrying | Status::Escalated => Ink::Yellow,
+    };
+    let status = screen.paint(ink, timeline.status.as_str());
+    writeln!(screen.out, "event {} of tenant {} is {status}", timeline.event_id, timeline.tenant_id)?;
+    for step in &timeline.steps {
+        print_step(step, screen)?;
+    }
+    if let Some(replayed) = replayed {
+        let ink = if replayed.is_same() { Ink::Green } else { Ink::Red };
+        let sentence = screen.paint(ink, &clean(&replayed.sentence()));
+        writeln!(screen.out, "  {:MOMENT$}  replay  {sentence}", "")?;
+    }
+    Ok(())
+}
+
+fn print_step(step: &Step, screen: &mut Screen<'_>) -> Result<(), CliError> {
+    let name = step.step.replace('_', " ");
+    let name = if step.done { screen.paint(Ink::Bold, &name) } else { screen.paint(Ink::Yellow, &name) };
+    let at = step.at.as_deref().unwrap_or(if step.done { "" } else { "…" });
+    writeln!(screen.out, "  {at:MOMENT$}  {name}  {}", clean(&step.text))?;
+    for detail in &step.details {
+        writeln!(screen.out, "  {:MOMENT$}    · {}", "", clean(detail))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! Owns the door of queue producers. A message is acknowledged after its commit, or after it was
+//! parked with its reason; it is never dropped and never looped.
+
+use metrics::counter;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::parse::{self, Given};
+use crate::domain::{CorrelationId, IdempotencyKey, Invalid, TenantId, cloudevents};
+use crate::ports::broker::InboxDelivery;
+use crate::ports::intake::{Candidate, Intake, IntakeError, Taken};
+use crate::ports::{Broker, Entropy, EventStore};
+use crate::resilience::Backoff;
+use crate::telemetry::names;
+
+/// Tells whose message it is: the tenant of its credential; none where authentication is off and
+/// the event itself says it; an error where the message has no right to be taken.
+pub type InboxAuth = Arc<dyn Fn(&InboxDelivery) -> Result<Option<TenantId>, String> + Send + Sync>;
+
+/// Messages taken at once.
+const BATCH: usize = 500;
+
+/// What the inbox consumer stands on.
+pub struct Inbox {
+    /// Where events go.
+    pub intake: Arc<dyn Intake>,
+    /// Where messages come from, and where those that can't be taken are parked.
+    pub broker: Arc<dyn Broker>,
+    /// Where the reasons of parked messages are kept.
+    pub store: Arc<dyn EventStore>,
+    /// For correlation ids.
+    pub entropy: Arc<dyn Entropy>,
+    /// Whose message it is.
+    pub auth: InboxAuth,
+    /// The largest event, in bytes.
+    pub event_bytes_max: usize,
+    /// Unacknowledged messages at most.
+    pub prefetch: u16,
+}
+
+/// Consumes the inbox until stopped; subscribes anew whenever the subscription ends.
+pub async fn consume_inbox(inbox: Inbox, stop: CancellationToken) {
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    while !stop.is_cancelled() {
+        match stop.run_until_cancelled(inbox.broker.inbox(inbox.prefetch)).await {
+            Some(Ok(mut deliveries)) => {
+                backoff.reset();
+                inbox.drain(&mut deliveries, &stop).await;
+            }
+            Some(Err(e)) => tracing::debug!(error = %e, "failed to consume the inbox"),
+            None => return,
+        }
+        stop.run_until_cancelled(tokio::time::sleep(backoff.next_wait())).await;
+    }
+}
+
+impl Inbox {
+    async fn drain(&self, deliveries: &mut mpsc::Receiver<InboxDelivery>, stop: &CancellationToken) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while let Some(1..) = stop.run_until_cancelled(deliveries.recv_many(&mut batch, BATCH)).await {
+            let (mut readable, mut candidates, mut whole) = (Vec::new(), Vec::new(), true);
+            for delivery in batch.drain(..) {
+                match self.read(&delivery) {
+                    Ok(candidate) => {
+                        candidates.push(candidate);
+                        readable.push(delivery);
+                    }
+                    Err(reason) => whole &= self.park(&delivery, &reason).await,
+                }
+            }
+            let Some(taken) = self.submit(candidates, stop).await else { return };
+            for (delivery, taken) in readable.iter().zip(taken) {
+                whole &= self.finish(delivery, taken).await;
+            }
+            if !whole {
+                // Ends the subscription: what was not acknowledged comes again.
+                return;
+            }
+        }
+    }
+
+    /// Keeps trying while ingest has no room or the store is away: the messages are not
+    /// acknowledged, so the broker holds back the rest. Nothing when stopped meanwhile.
+    async fn submit(&self, candidates: Vec<Candidate>, stop: &CancellationToken) -> Option<Vec<Taken>> {
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+        loop {
+            match self.intake.submit(candidates.clone()).await {
+                Ok(taken) => return Some(taken),
+                Err(IntakeError::Stopping) => return None,
+                Err(e) => tracing::debug!(error = %e, "the inbox waits"),
+            }
+            stop.run_until_cancelled(tokio::time::sleep(backoff.next_wait())).await?;
+        }
+    }
+
+    fn read(&self, delivery: &InboxDelivery) -> Result<Candidate, String> {
+        if delivery.body.len() > self.event_bytes_max {
+            return Err(format!("the event has {} bytes, more than {}", delivery.body.len(), self.event_bytes_max));
+        }
+        let tenant = (self.auth)(delivery)?;
+        let given = Given { kind: None, tenant: tenant.as_ref(), keys_inside: true };
+        let parsed = match delivery.content_type.as_deref() {
+            Some(kind) if kind.starts_with("application/cloudevents+json") => cloudevents::event(&delivery.body, given),
+            _ => parse::event(&delivery.body, given),
+        };
+        let parsed = parsed.map_err(|e| e.to_string())?;
+        let key = match (&delivery.message_id, parsed.key) {
+            (Some(id), _) => IdempotencyKey::parse(id).map_err(|e| format!("message_id: {e}"))?,
+            (None, Some(key)) => key,
+            (None, None) => {
+                return Err(Invalid::KeyMissing("give the message property `message_id`").to_string());
+            }
+        };
+        let said = delivery.correlation_id.as_deref().map(CorrelationId::parse).transpose();
+        let correlation_id = match said.map_err(|e| format!("correlation_id: {e}"))?.or(parsed.correlation_id) {
+            Some(id) => id,
+            None => made(&*self.entropy)?,
+        };
+        Ok(Candidate { key, correlation_id, traceparent: None, body: parsed.body, wait: false })
+    }
+
+    /// False when the message could neither be taken nor parked.
+    async fn finish(&self, delivery: &InboxDelivery, taken: Taken) -> bool {
+        match taken {
+            Taken::Accepted(_) | Taken::Replayed(_) => {
+                acknowledge(delivery).await;
+                true
+            }
+            Taken::Conflict(first) => {
+                let reason = format!("the idempotency key was used before with another payload, by event {first}");
+                self.park(delivery, &reason).await
+            }
+        }
+    }
+
+    /// Parks on the broker and keeps the reason in the store; acknowledged only when both are done,
+    /// else the broker sends the message again.
+    async fn park(&self, delivery: &InboxDelivery, reason: &str) -> bool {
+        let parked = self.broker.park(delivery, reason).await;
+        let kept = self.store.keep_rejected(self.entropy.uuid(), reason, &delivery.body).await;
+        match (parked, kept) {
+            (Ok(()), Ok(())) => {
+                counter!(names::INBOX_PARKED).increment(1);
+                tracing::info!(message.id = delivery.message_id, reason, "parked an inbox message");
+                acknowledge(delivery).await;
+                return true;
+            }
+            (Err(e), _) => tracing::warn!(error = %e, "failed to park an inbox message; it will come again"),
+            (_, Err(e)) => tracing::warn!(error = %e, "failed to keep an inbox message; it will come again"),
+        }
+        false
+    }
+}
+
+fn made(entropy: &dyn Entropy) -> Result<CorrelationId, String> {
+    CorrelationId::parse(&entropy.uuid().to_string()).map_err(|e| e.to_string())
+}
+
+async fn acknowledge(delivery: &InboxDelivery) {
+    match delivery.ack.ack().await {
+        Ok(true) => {}
+        // Stored already: the copy that the broker will send is a replay.
+        Ok(false) => tracing::debug!("the broker no longer knows an inbox delivery"),
+        Err(e) => tracing::debug!(error = %e, "failed to acknowledge an inbox message"),
+    }
+}

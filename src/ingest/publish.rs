@@ -1,0 +1,107 @@
+//! Owns the way from the store to the broker: packs, confirms, and the settling of outbox rows.
+
+use metrics::counter;
+use std::sync::Arc;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::Parts;
+use crate::crypto::{Packable, Packer};
+use crate::ports::store::{NewEvent, OutboxRow, StoredEvent};
+use crate::ports::{Broker, BrokerError, EventStore, PackMessage};
+use crate::telemetry::names;
+
+/// Accepts whose packs are on their way at once. One more is left to the sweep: its row stands.
+const IN_FLIGHT: usize = 64;
+
+/// Rows deleted by one statement at most.
+const SETTLE_MAX: usize = 256;
+
+/// An event that was stored just now.
+pub(super) struct Fresh {
+    pub(super) event: NewEvent,
+    pub(super) reply_to: Option<Arc<str>>,
+    pub(super) traceparent: Option<String>,
+}
+
+/// Publishes packs.
+pub(super) struct Publisher {
+    broker: Arc<dyn Broker>,
+    packer: Packer,
+    in_flight: Arc<Semaphore>,
+    settled: mpsc::Sender<Uuid>,
+    tasks: TaskTracker,
+}
+
+impl Publisher {
+    pub(super) fn new(parts: &Parts, packer: Packer, tasks: TaskTracker) -> (Self, mpsc::Receiver<Uuid>) {
+        let (settled, settling) = mpsc::channel(4 * SETTLE_MAX);
+        let in_flight = Arc::new(Semaphore::new(IN_FLIGHT));
+        (Self { broker: Arc::clone(&parts.broker), packer, in_flight, settled, tasks }, settling)
+    }
+
+    /// Publishes the fresh events of an accept, behind the caller's back.
+    pub(super) fn publish(self: &Arc<Self>, batch: Uuid, fresh: Vec<Fresh>) {
+        let Ok(permit) = Arc::clone(&self.in_flight).try_acquire_owned() else { return };
+        let own = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let events: Vec<Packable<'_>> = fresh.iter().map(packable).collect();
+            let packs = own.packer.pack(&batch.to_string(), &events);
+            own.send(batch, packs, events.len()).await;
+            drop(permit);
+        });
+    }
+
+    /// Publishes what an outbox row names, again. True when everything is confirmed.
+    pub(super) async fn republish(&self, row: &OutboxRow, stored: &[StoredEvent]) -> bool {
+        let events: Vec<Packable<'_>> = stored.iter().map(Packable::from).collect();
+        let packs = self.packer.pack(&row.id.to_string(), &events);
+        counter!(names::OUTBOX_REPUBLISHED, "kind" => names::outbox::ACCEPT).increment(1);
+        self.send(row.id, packs, events.len()).await
+    }
+
+    /// The row is settled only when every pack of it is confirmed.
+    async fn send(&self, row: Uuid, packs: Vec<PackMessage>, events: usize) -> bool {
+        let count = packs.len();
+        let results = self.broker.publish_packs(packs).await;
+        let failures: Vec<&BrokerError> = results.iter().filter_map(|r| r.as_ref().err()).collect();
+        counter!(names::PACKS_PUBLISHED).increment((count - failures.len()) as u64);
+        if let Some(first) = failures.first() {
+            counter!(names::PUBLISH_FAILURES).increment(failures.len() as u64);
+            tracing::warn!(error = %first, failed = failures.len(), packs = count, "failed to publish; the outbox keeps it");
+            return false;
+        }
+        counter!(names::EVENTS_PUBLISHED).increment(events as u64);
+        // When the process is going down the row stands, and is published once more by another.
+        _ = self.settled.send(row).await;
+        true
+    }
+
+    pub(super) async fn broker_answers(&self) -> bool {
+        self.broker.ping().await.is_ok()
+    }
+}
+
+fn packable(fresh: &Fresh) -> Packable<'_> {
+    Packable {
+        id: fresh.event.id,
+        partition: fresh.event.partition,
+        correlation_id: &fresh.event.correlation_id,
+        reply_to: fresh.reply_to.as_deref(),
+        traceparent: fresh.traceparent.as_deref(),
+        body: &fresh.event.body,
+    }
+}
+
+/// Deletes settled rows, as many at once as are there, until every publisher is gone.
+pub(super) async fn settle(store: Arc<dyn EventStore>, mut settling: mpsc::Receiver<Uuid>) {
+    let mut rows = Vec::with_capacity(SETTLE_MAX);
+    while settling.recv_many(&mut rows, SETTLE_MAX).await > 0 {
+        if let Err(e) = store.settle_outbox(&rows).await {
+            // The rows stand and are published once more: duplicates meet the disposition's key.
+            tracing::warn!(error = %e, rows = rows.len(), "failed to settle outbox rows");
+        }
+        rows.clear();
+    }
+}

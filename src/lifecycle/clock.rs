@@ -1,0 +1,62 @@
+//! Owns the only readings of the wall clock and of real randomness.
+
+use chrono::{DateTime, Utc};
+use std::time::{Duration, Instant};
+
+use crate::ports::{Clock, Entropy};
+
+/// The clock of this machine.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemClock {
+    start: Instant,
+}
+
+impl SystemClock {
+    /// A clock whose `elapsed` begins now.
+    pub fn new() -> Self {
+        Self { start: Instant::now() }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "the one place that may")]
+    fn now(&self) -> DateTime<Utc> {
+        Utc::now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+}
+
+/// A cryptographic generator, seeded by the operating system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    #[expect(clippy::disallowed_methods, reason = "the one place that may")]
+    fn bits(&self) -> u128 {
+        rand::random()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_goes_on_and_bits_differ() {
+        let clock = SystemClock::new();
+        let before = clock.elapsed();
+        assert!(clock.elapsed() >= before);
+        assert!(clock.now().timestamp() > 1_700_000_000);
+        assert_ne!(SystemEntropy.bits(), SystemEntropy.bits());
+        assert_eq!(SystemEntropy.uuid().get_version_num(), 4);
+    }
+}

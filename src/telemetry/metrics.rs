@@ -1,0 +1,228 @@
+//! Owns the metric families: their texts, their buckets, their first zeros, and their rendering.
+//!
+//! A family that has never counted is shown as 0, so that a query over it finds it and an alert
+//! on it can be tested. Never adds a label whose values a caller chooses.
+
+use ::metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+use super::names;
+use crate::domain::event::Kind;
+use crate::domain::{FailureClass, Outcome};
+
+/// Which families a process shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Takes events.
+    Ingest,
+    /// Decides them.
+    Worker,
+    /// Everything in one process.
+    All,
+}
+
+/// The metrics of this process, as Prometheus reads them. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Prometheus(PrometheusHandle);
+
+/// Seconds: 1 ms to 60 s.
+const SECONDS: [f64; 15] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// Seconds of a stage, which are pure functions or calls of a model: 1 µs to 60 s.
+const STAGE_SECONDS: [f64; 12] = [0.000_001, 0.000_01, 0.000_1, 0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0];
+
+/// Events in a batch: powers of two up to the largest that can be set.
+const EVENTS: [f64; 15] =
+    [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0];
+
+/// How often samples are folded into their buckets when nobody scrapes.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Names of the stages, in their order.
+pub const STAGES: [&str; 6] =
+    ["retrieval", "policy_validation", "risk_scoring", "guardrails", "decision", "evaluation"];
+
+static INSTALLED: Mutex<()> = Mutex::new(());
+static PROMETHEUS: OnceLock<Prometheus> = OnceLock::new();
+
+impl Prometheus {
+    /// Makes Prometheus the recorder of this process, and describes the families of `role`. A
+    /// second call gives the same recorder again.
+    ///
+    /// # Errors
+    /// When another recorder is installed.
+    pub fn install(role: Role) -> Result<Self, BuildError> {
+        let held = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+        let prometheus = match PROMETHEUS.get() {
+            Some(there) => there.clone(),
+            None => {
+                let recorder = builder()?.build_recorder();
+                let handle = Self(recorder.handle());
+                ::metrics::set_global_recorder(recorder)?;
+                PROMETHEUS.get_or_init(|| handle).clone()
+            }
+        };
+        drop(held);
+        describe(role);
+        Ok(prometheus)
+    }
+
+    /// The text that Prometheus scrapes (exposition format 0.0.4).
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+
+    /// Folds samples until `stop`, so that they do not pile up while nobody scrapes.
+    pub async fn upkeep(self, stop: CancellationToken) {
+        let mut beat = tokio::time::interval(UPKEEP);
+        while stop.run_until_cancelled(beat.tick()).await.is_some() {
+            self.0.run_upkeep();
+        }
+    }
+}
+
+fn builder() -> Result<PrometheusBuilder, BuildError> {
+    PrometheusBuilder::new()
+        .set_buckets(&SECONDS)?
+        .set_buckets_for_metric(Matcher::Full(names::STAGE_SECONDS.into()), &STAGE_SECONDS)?
+        .set_buckets_for_metric(Matcher::Suffix("_batch_events".into()), &EVENTS)
+}
+
+/// Describes every family that `role` shows, and registers it at zero.
+pub fn describe(role: Role) {
+    match role {
+        Role::Ingest => ingest(),
+        Role::Worker => worker(),
+        Role::All => {
+            ingest();
+            worker();
+        }
+    }
+    common();
+}
+
+fn common() {
+    describe_counter!(names::HTTP_REQUESTS, "Answers given, by method, route and status.");
+    describe_histogram!(names::HTTP_REQUEST_SECONDS, Unit::Seconds, "From a request's head to its answer.");
+    counter!(names::HTTP_REQUESTS, "method" => "GET", "route" => "/metrics", "status" => "200").absolute(0);
+    let _ = histogram!(names::HTTP_REQUEST_SECONDS, "route" => "/metrics");
+    describe_counter!(names::OUTBOX_REPUBLISHED, "Outbox rows published again, by kind.");
+    for kind in names::outbox::ALL {
+        counter!(names::OUTBOX_REPUBLISHED, "kind" => kind).absolute(0);
+    }
+    let counters = [
+        (names::PACKS_PUBLISHED, "Packs that the broker has confirmed."),
+        (names::EVENTS_PUBLISHED, "Events in packs that the broker has confirmed."),
+        (names::PUBLISH_FAILURES, "Publishes that failed or were not confirmed."),
+        (names::REFILL_EVENTS, "Events that refill has put back on their way."),
+    ];
+    plain_counters(&counters);
+    describe_gauge!(names::BACKLOG_EVENTS, "Events without a disposition.");
+    describe_gauge!(names::UNPUBLISHED_EVENTS, "Events stored and not known to be published.");
+    describe_gauge!(names::LEDGER_DIFFERENCE, "accepted - decided - dead - pending: anything but 0 is a loss.");
+    for name in [names::BACKLOG_EVENTS, names::UNPUBLISHED_EVENTS, names::LEDGER_DIFFERENCE] {
+        gauge!(name).increment(0.0);
+    }
+    describe_gauge!(names::BUILD_INFO, "Always 1; the program's version is its label.");
+    gauge!(names::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+}
+
+fn ingest() {
+    describe_counter!(names::EVENTS_ACCEPTED, "Events stored for the first time, by kind.");
+    for kind in [Kind::Risk, Kind::Compliance] {
+        counter!(names::EVENTS_ACCEPTED, "kind" => kind.as_str()).absolute(0);
+    }
+    describe_counter!(names::EVENTS_REFUSED, "Events not taken, by reason.");
+    for reason in names::reason::ALL {
+        counter!(names::EVENTS_REFUSED, "reason" => reason).absolute(0);
+    }
+    plain_counters(&[
+        (names::EVENTS_REPLAYED, "Requests answered with an event that was stored before."),
+        (names::INBOX_PARKED, "Inbox messages that could not be taken."),
+    ]);
+    describe_histogram!(names::ACCEPT_SECONDS, Unit::Seconds, "From the accept queue to the committed accept.");
+    describe_histogram!(names::ACCEPT_BATCH_EVENTS, "Events in an accept transaction.");
+    let _ = (histogram!(names::ACCEPT_SECONDS), histogram!(names::ACCEPT_BATCH_EVENTS));
+    describe_gauge!(names::ACCEPT_QUEUE_EVENTS, "Events waiting in the accept queue.");
+    gauge!(names::ACCEPT_QUEUE_EVENTS).increment(0.0);
+}
+
+fn worker() {
+    describe_counter!(names::EVENTS_DECIDED, "Decisions committed, by outcome.");
+    for outcome in Outcome::ALL {
+        counter!(names::EVENTS_DECIDED, "outcome" => outcome.as_str()).absolute(0);
+    }
+    describe_counter!(names::EVENTS_FAILED, "Failures of events, by class.");
+    for class in FailureClass::ALL {
+        counter!(names::EVENTS_FAILED, "class" => class.as_str()).absolute(0);
+    }
+    plain_counters(&[
+        (names::EVENTS_DUPLICATE, "Events that had a disposition already."),
+        (names::EVENTS_FENCED, "Events of a partition that another worker has claimed."),
+        (names::PACKS_REDELIVERED, "Packs that the broker sent again."),
+        (names::PACKS_FORGED, "Packs whose HMAC does not agree: read from the store instead."),
+    ]);
+    describe_histogram!(names::STAGE_SECONDS, Unit::Seconds, "One stage on one event, by stage.");
+    for stage in STAGES {
+        let _ = histogram!(names::STAGE_SECONDS, "stage" => stage);
+    }
+    describe_histogram!(names::COMMIT_SECONDS, Unit::Seconds, "A commit transaction.");
+    describe_histogram!(names::COMMIT_BATCH_EVENTS, "Events in a commit transaction.");
+    describe_histogram!(
+        names::ACCEPT_TO_DECISION_SECONDS,
+        Unit::Seconds,
+        "From an event's accept to its committed decision."
+    );
+    let _ = (histogram!(names::COMMIT_SECONDS), histogram!(names::COMMIT_BATCH_EVENTS));
+    let _ = histogram!(names::ACCEPT_TO_DECISION_SECONDS);
+    describe_gauge!(names::OWNED_PARTITIONS, "Partitions that this worker owns.");
+    gauge!(names::OWNED_PARTITIONS).increment(0.0);
+}
+
+fn plain_counters(families: &[(&'static str, &'static str)]) {
+    for (name, text) in families {
+        describe_counter!(*name, *text);
+        counter!(*name).absolute(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_family_shows_a_zero_from_the_start() {
+        let recorder = builder().expect("buckets").build_recorder();
+        let handle = recorder.handle();
+        ::metrics::with_local_recorder(&recorder, || describe(Role::All));
+        let text = handle.render();
+        let names = include_str!("names.rs");
+        let families: Vec<&str> = names.split('"').filter(|part| part.starts_with("riskfleet_")).collect();
+        assert_eq!(families.len(), 29);
+        for family in families {
+            assert!(text.contains(&format!("# HELP {family} ")), "{family} is not described:\n{text}");
+            assert!(text.contains(&format!("# TYPE {family} ")), "{family} has no sample:\n{text}");
+        }
+        for pair in ["outcome=\"REQUIRE_APPROVAL\"} 0", "class=\"INFRA_ERROR\"} 0", "reason=\"conflict\"} 0"] {
+            assert!(text.contains(pair), "{pair}");
+        }
+        assert!(text.contains("riskfleet_stage_seconds_bucket{stage=\"decision\",le=\"0.000001\"} 0"), "{text}");
+        assert!(text.contains("riskfleet_commit_batch_events_bucket{le=\"1024\"} 0"));
+        assert!(text.contains("riskfleet_commit_seconds_bucket{le=\"60\"} 0"));
+    }
+
+    #[test]
+    fn describing_again_counts_on() {
+        let recorder = builder().expect("buckets").build_recorder();
+        let handle = recorder.handle();
+        ::metrics::with_local_recorder(&recorder, || {
+            describe(Role::Ingest);
+            counter!(names::INBOX_PARKED).increment(3);
+            describe(Role::All);
+        });
+        assert!(handle.render().contains("riskfleet_inbox_parked_total 3"));
+    }
+}

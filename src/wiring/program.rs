@@ -1,0 +1,49 @@
+//! The spine of every long-running program: settings, logs, metrics, signals, then the program.
+
+use std::process::ExitCode;
+use tokio_util::sync::CancellationToken;
+
+use super::WiringError;
+use crate::config::{Settings, Sources, load};
+use crate::lifecycle::{install_crypto_provider, stop_on_signals};
+use crate::telemetry::{Prometheus, Role, init_logs};
+
+/// Runs a program until it ends or SIGTERM comes; says on standard error why it failed.
+///
+/// Exit codes: 0 ended as asked, 1 failed, 2 wrong settings.
+pub(super) fn run<F, Fut>(sources: &Sources, role: Role, program: F) -> ExitCode
+where
+    F: FnOnce(Settings, Prometheus, CancellationToken) -> Fut,
+    Fut: Future<Output = Result<(), WiringError>>,
+{
+    install_crypto_provider();
+    let settings = match load(sources) {
+        Ok(settings) => settings,
+        Err(e) => return refuse(&e, 2),
+    };
+    if let Err(e) = init_logs(settings.log_format, &settings.log) {
+        return refuse(&e, 2);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return refuse(&e, 1),
+    };
+    runtime.block_on(async move {
+        let (prometheus, stop) = match (Prometheus::install(role), stop_on_signals()) {
+            (Ok(prometheus), Ok(stop)) => (prometheus, stop),
+            (Err(e), _) => return refuse(&e, 1),
+            (_, Err(e)) => return refuse(&e, 1),
+        };
+        match program(settings, prometheus, stop).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e @ WiringError::Settings(_)) => refuse(&e, 2),
+            Err(e) => refuse(&e, 1),
+        }
+    })
+}
+
+#[expect(clippy::print_stderr, reason = "logs may not be there yet, and a person is looking")]
+fn refuse(e: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    eprintln!("error: failed to {e}");
+    ExitCode::from(code)
+}

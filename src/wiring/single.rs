@@ -1,0 +1,220 @@
+//! `riskfleet up`: the whole fleet in one process, on SQLite, with nothing installed.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::servers::{authenticator, broker_probe, ingest_limits, store_probe, worker_limits};
+use super::{WiringError, contexts, demo, summary};
+use crate::adapters::memory::broker::{MemoryBroker, MemoryLimits};
+use crate::adapters::memory::context::{ContextLimits, MemoryContext};
+use crate::adapters::memory::leases::MemoryLeases;
+use crate::adapters::sqlite::SqliteStore;
+use crate::api::{self, ApiState, Limits};
+use crate::cli::args::Up;
+use crate::config::Settings;
+use crate::ingest::{self, Door};
+use crate::lifecycle::{SystemClock, SystemEntropy, serve};
+use crate::ports::leases::LeaseTtls;
+use crate::ports::{Broker, Clock, ContextSource, Entropy, EventStore, Leases};
+use crate::telemetry::Prometheus;
+use crate::worker::{self, Worker, WorkerError};
+
+/// Where an `up` fleet lives when nothing is said.
+const DEFAULT_DATA: &str = "riskfleet-data";
+
+/// How often worker tasks look at the fleet: there are no others to wait for.
+const TURN: Duration = Duration::from_millis(200);
+
+/// How long the end waits for the decisions of what was accepted.
+const LAST_DECISIONS: Duration = Duration::from_secs(10);
+
+/// The database in a data folder.
+pub(super) fn database(data: &Path) -> PathBuf {
+    data.join("riskfleet.db")
+}
+
+/// Everything of the fleet that outlives a request.
+pub(super) struct Fleet {
+    pub(super) store: Arc<dyn EventStore>,
+    pub(super) broker: Arc<MemoryBroker>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) door: Arc<Door>,
+    pub(super) address: SocketAddr,
+    pub(super) data: PathBuf,
+    pub(super) workers: u16,
+}
+
+/// Runs the fleet until stopped; ends with everything decided and, for a demo, the audit verified.
+///
+/// # Errors
+/// When the folder is in use, the address can't be listened on, or a worker has failed.
+pub(super) async fn up(
+    mut settings: Settings,
+    data: Option<PathBuf>,
+    args: Up,
+    prometheus: Prometheus,
+    stop: CancellationToken,
+) -> Result<(), WiringError> {
+    let data = data.unwrap_or_else(|| DEFAULT_DATA.into());
+    settings.http_addr = args.http;
+    let auth = authenticator(&settings)?;
+    let _held = hold(&data)?;
+    let listener = TcpListener::bind(args.http).await.map_err(WiringError::io(format!("listen on {}", args.http)))?;
+    let address = listener.local_addr().map_err(WiringError::io("listen"))?;
+    let (entropy, clock): (Arc<dyn Entropy>, Arc<dyn Clock>) = (Arc::new(SystemEntropy), Arc::new(SystemClock::new()));
+    let sqlite =
+        SqliteStore::open(&database(&data), settings.partitions, secret(&*entropy), Arc::clone(&clock)).await?;
+    let store: Arc<dyn EventStore> = Arc::new(sqlite);
+    let broker = Arc::new(MemoryBroker::new(MemoryLimits::default()));
+    let tasks = TaskTracker::new();
+    let ingest_parts = ingest::Parts {
+        store: Arc::clone(&store),
+        broker: broker.clone(),
+        clock: Arc::clone(&clock),
+        entropy: Arc::clone(&entropy),
+        limits: ingest_limits(&settings),
+    };
+    let stop_ingest = CancellationToken::new();
+    let door = ingest::start(ingest_parts, &stop_ingest, &tasks).await?;
+    let stop_workers = CancellationToken::new();
+    let workers = start_workers(&settings, &args, &store, &broker, &clock, &entropy, &stop_workers).await?;
+    let shared_broker: Arc<dyn Broker> = broker.clone();
+    let router = api::router(ApiState {
+        intake: door.clone(),
+        store: Arc::clone(&store),
+        auth,
+        clock: Arc::clone(&clock),
+        entropy,
+        limits: Limits::from(&settings),
+        probes: vec![store_probe(&store), broker_probe(&shared_broker, true)],
+        prometheus,
+    });
+    let server = tokio::spawn(serve(listener, router, stop.clone(), settings.drain_timeout()));
+    let fleet = Fleet { store, broker, clock, door, address, data, workers: args.workers };
+    summary::greet(&fleet);
+    let ended = run(&fleet, &args, workers, &stop).await;
+    stop.cancel();
+    // Requests first, then what they left, then the workers: nothing accepted stays undecided.
+    _ = server.await;
+    stop_ingest.cancel();
+    summary::last_decisions(&fleet, LAST_DECISIONS).await;
+    stop_workers.cancel();
+    let worked = match ended {
+        Ended::Asked(mut workers) => all_ended(&mut workers).await,
+        Ended::Failed(e) => Err(e),
+    };
+    tasks.close();
+    if tokio::time::timeout(settings.drain_timeout(), tasks.wait()).await.is_err() {
+        tracing::warn!("ended with packs on their way; the outbox keeps them");
+    }
+    worked?;
+    summary::farewell(&fleet, args.demo).await
+}
+
+enum Ended {
+    Asked(JoinSet<Result<(), WorkerError>>),
+    Failed(WorkerError),
+}
+
+/// Until stopped, until the demo has what it wanted, or until a worker fails.
+async fn run(
+    fleet: &Fleet,
+    args: &Up,
+    mut workers: JoinSet<Result<(), WorkerError>>,
+    stop: &CancellationToken,
+) -> Ended {
+    let show = async {
+        if args.demo {
+            demo::run(fleet, args, stop).await;
+        } else {
+            stop.cancelled().await;
+        }
+    };
+    tokio::select! {
+        () = show => Ended::Asked(workers),
+        Some(ended) = workers.join_next() => Ended::Failed(failure(ended)),
+    }
+}
+
+fn failure(ended: Result<Result<(), WorkerError>, tokio::task::JoinError>) -> WorkerError {
+    match ended {
+        Ok(Err(e)) => e,
+        Ok(Ok(())) => WorkerError::Lane("a worker has ended by itself".into()),
+        Err(e) => WorkerError::Lane(e.to_string()),
+    }
+}
+
+async fn all_ended(workers: &mut JoinSet<Result<(), WorkerError>>) -> Result<(), WorkerError> {
+    while let Some(ended) = workers.join_next().await {
+        match ended {
+            Ok(Ok(())) => {}
+            other => return Err(failure(other)),
+        }
+    }
+    Ok(())
+}
+
+async fn start_workers(
+    settings: &Settings,
+    args: &Up,
+    store: &Arc<dyn EventStore>,
+    broker: &Arc<MemoryBroker>,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
+    stop: &CancellationToken,
+) -> Result<JoinSet<Result<(), WorkerError>>, WiringError> {
+    let leases: Arc<dyn Leases> = Arc::new(MemoryLeases::new(LeaseTtls::default(), Arc::clone(clock)));
+    let context: Arc<dyn ContextSource> = Arc::new(MemoryContext::new(ContextLimits::default()));
+    let known = contexts::fill(&**store, &*context).await?;
+    tracing::debug!(events = known, "the context is filled");
+    let mut workers = JoinSet::new();
+    for _ in 0..args.workers {
+        let parts = worker::Parts {
+            store: Arc::clone(store),
+            broker: broker.clone(),
+            leases: Arc::clone(&leases),
+            context: Arc::clone(&context),
+            clock: Arc::clone(clock),
+            entropy: Arc::clone(entropy),
+        };
+        let mut limits = worker_limits(settings, Duration::ZERO);
+        limits.turn = TURN;
+        let (worker, stop) = (Worker::new(parts, limits).await?, stop.clone());
+        workers.spawn(async move { worker.run(stop).await });
+    }
+    Ok(workers)
+}
+
+fn secret(entropy: &dyn Entropy) -> [u8; 32] {
+    let mut secret = [0; 32];
+    secret[..16].copy_from_slice(&entropy.bits().to_le_bytes());
+    secret[16..].copy_from_slice(&entropy.bits().to_le_bytes());
+    secret
+}
+
+/// Makes the folder and holds it: two processes on one folder would be two fleets with one store.
+fn hold(data: &Path) -> Result<File, WiringError> {
+    let shown = data.display();
+    fs::create_dir_all(data).map_err(WiringError::io(format!("make the folder {shown}")))?;
+    let path = data.join("lock");
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(WiringError::io(format!("open {}", path.display())))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => Err(WiringError::Address(format!(
+            "use the folder {shown}: another `riskfleet up` runs on it; stop it, or choose another with --data"
+        ))),
+        Err(fs::TryLockError::Error(e)) => Err(WiringError::io(format!("lock {}", path.display()))(e)),
+    }
+}

@@ -1,0 +1,266 @@
+//! A store that only shows what was put on it, so that a test can put anything on it; and a fleet
+//! in memory that fills it.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use clap::Parser;
+use riskfleet::adapters::memory::store::MemoryStore;
+use riskfleet::cli::args::{Cli, Command};
+use riskfleet::cli::{Exit, Screen, run};
+use riskfleet::domain::audit::sha256;
+use riskfleet::domain::partition::partition_of;
+use riskfleet::domain::{
+    AuditBody, CorrelationId, Epoch, Event, EventBody, EventId, IdempotencyKey, PartitionId, Snapshot, Stream,
+    TenantId, WorkerId, parse, time,
+};
+use riskfleet::pipeline::{self, Policy};
+use riskfleet::ports::store::{
+    Accepted, AuditCursor, AuditLine, CommitBatch, Committed, Disposition, EventFilter, EventRecord, EventSummary,
+    FleetConstants, FleetStatus, Ledger, NewDisposition, NewEvent, OutboxKind, OutboxRow, StoredEvent, WorkerRow,
+};
+use riskfleet::ports::{Clock, EventStore, Lane, StoreError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// 2026-11-21T10:00:00Z.
+pub(super) const T0: u64 = 1_795_255_200_000;
+pub(super) const WORKER: WorkerId = WorkerId(Uuid::from_u128(0x00aa));
+pub(super) const PARTITIONS: u16 = 4;
+
+/// What a store holds for readers. Everything else is out of reach: a reading command that wrote
+/// would panic here.
+#[derive(Default)]
+pub(super) struct Shelf {
+    pub(super) events: BTreeMap<EventId, EventRecord>,
+    pub(super) audit: Vec<AuditLine>,
+    pub(super) fleet: Option<FleetStatus>,
+}
+
+#[async_trait]
+impl EventStore for Shelf {
+    async fn constants(&self) -> Result<FleetConstants, StoreError> {
+        unreachable!("a reading command")
+    }
+    async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
+        Ok(time::from_millis(T0 + 5_000))
+    }
+    async fn accept_batch(&self, _: Uuid, _: &[NewEvent]) -> Result<Vec<Accepted>, StoreError> {
+        unreachable!("a reading command")
+    }
+    async fn settle_outbox(&self, _: &[Uuid]) -> Result<(), StoreError> {
+        unreachable!("a reading command")
+    }
+    async fn take_outbox(&self, _: OutboxKind, _: Duration, _: u32) -> Result<Vec<OutboxRow>, StoreError> {
+        unreachable!("a reading command")
+    }
+    async fn unpublished(&self) -> Result<u64, StoreError> {
+        unreachable!("a reading command")
+    }
+    async fn claim_partition(&self, _: PartitionId, _: WorkerId) -> Result<Epoch, StoreError> {
+        unreachable!("a reading command")
+    }
+    async fn release_partition(&self, _: PartitionId, _: Epoch) -> Result<(), StoreError> {
+        unreachable!("a reading command")
+    }
+    async fn open_lane(&self) -> Result<Box<dyn Lane>, StoreError> {
+        unreachable!("a reading command")
+    }
+    async fn events(&self, _: &[EventId]) -> Result<Vec<StoredEvent>, StoreError> {
+        unreachable!("no command reads so")
+    }
+    async fn pending_of(&self, _: &[EventId]) -> Result<Vec<StoredEvent>, StoreError> {
+        unreachable!("no command reads so")
+    }
+    async fn decisions(&self, _: &[EventId]) -> Result<Vec<(EventId, TenantId, Bytes)>, StoreError> {
+        unreachable!("no command reads so")
+    }
+    async fn pending_page(
+        &self,
+        _: PartitionId,
+        _: Option<EventId>,
+        _: EventId,
+        _: u32,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        unreachable!("no command reads so")
+    }
+    async fn mark(&self) -> Result<EventId, StoreError> {
+        unreachable!("no command reads so")
+    }
+    async fn advance_mark(&self) -> Result<EventId, StoreError> {
+        unreachable!("a reading command")
+    }
+    async fn report_worker(&self, _: &WorkerRow) -> Result<(), StoreError> {
+        unreachable!("a reading command")
+    }
+    async fn keep_rejected(&self, _: Uuid, _: &str, _: &[u8]) -> Result<(), StoreError> {
+        unreachable!("a reading command")
+    }
+    async fn event(&self, id: EventId) -> Result<Option<EventRecord>, StoreError> {
+        Ok(self.events.get(&id).cloned())
+    }
+    async fn list_events(&self, _: &EventFilter) -> Result<Vec<EventSummary>, StoreError> {
+        Err(StoreError::Away("connection refused".into()))
+    }
+    async fn events_since(&self, _: EventId, _: u32) -> Result<Vec<StoredEvent>, StoreError> {
+        unreachable!("no command reads so")
+    }
+    async fn audit_page(&self, after: Option<&AuditCursor>, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
+        let key = |l: &AuditLine| (l.record.tenant.clone(), l.record.stream, l.record.seq);
+        let start = after.map_or(0, |c| self.audit.partition_point(|l| key(l) <= (c.tenant.clone(), c.stream, c.seq)));
+        Ok(self.audit.iter().skip(start).take(limit as usize).cloned().collect())
+    }
+    async fn ledger(&self) -> Result<Ledger, StoreError> {
+        unreachable!("only for progress")
+    }
+    async fn fleet_status(&self) -> Result<FleetStatus, StoreError> {
+        self.fleet.clone().ok_or_else(|| StoreError::Misfit("`migrate` has not run".into()))
+    }
+}
+
+/// A clock that stands where it is put.
+pub(super) struct StandingClock(AtomicU64);
+
+impl StandingClock {
+    pub(super) fn set(&self, millis: u64) {
+        self.0.store(millis, Ordering::SeqCst);
+    }
+}
+
+impl Clock for StandingClock {
+    fn now(&self) -> DateTime<Utc> {
+        time::from_millis(self.0.load(Ordering::SeqCst))
+    }
+    fn elapsed(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// A fleet in memory: accepts and decides when told to.
+pub(super) struct Fleet {
+    pub(super) store: MemoryStore,
+    clock: Arc<StandingClock>,
+    epochs: BTreeMap<PartitionId, Epoch>,
+    lane: Box<dyn Lane>,
+    count: u8,
+}
+
+impl Fleet {
+    pub(super) async fn new() -> Self {
+        let clock = Arc::new(StandingClock(AtomicU64::new(T0)));
+        let store = MemoryStore::new(PARTITIONS, [7; 32], clock.clone());
+        let mut epochs = BTreeMap::new();
+        for p in (0..PARTITIONS).map(PartitionId) {
+            epochs.insert(p, store.claim_partition(p, WORKER).await.expect("claimed"));
+        }
+        let lane = store.open_lane().await.expect("opened");
+        Self { store, clock, epochs, lane, count: 0 }
+    }
+
+    /// Accepts an event, one second after the one before.
+    pub(super) async fn accept(&mut self, text: &str) -> Event {
+        self.count += 1;
+        let at = T0 + u64::from(self.count) * 1_000;
+        self.clock.set(at);
+        let body = parse::event(text.as_bytes(), parse::Given::default()).expect("valid").body;
+        let id = EventId::mint(at, [self.count; 10]);
+        let correlation_id = CorrelationId::parse(&format!("request-{}", self.count)).expect("legal");
+        let canonical = body.canonical();
+        let new = NewEvent {
+            id,
+            tenant: body.tenant_id.clone(),
+            key: IdempotencyKey::parse(&format!("key-{}", self.count)).expect("legal"),
+            correlation_id: correlation_id.clone(),
+            partition: partition_of(&body.tenant_id, PARTITIONS),
+            payload_hash: sha256(&canonical),
+            body: canonical.into(),
+        };
+        let accepted = self.store.accept_batch(Uuid::from_u128(u128::from(self.count)), &[new]).await;
+        assert_eq!(accepted.expect("accepted"), [Accepted::Fresh]);
+        Event { id, correlation_id, body }
+    }
+
+    /// Decides an event 7 ms after its accept, and publishes everything of it when told so.
+    pub(super) async fn decide(&mut self, event: &Event, published: bool) {
+        let at = event.id.created_at() + TimeDelta::milliseconds(7);
+        let (decision, _) = pipeline::run(event, &Snapshot::default(), &Policy::baseline(), at, &|| Duration::ZERO);
+        let text = decision.canonical();
+        let partition = partition_of(&event.body.tenant_id, PARTITIONS);
+        let item = NewDisposition {
+            event: event.id,
+            tenant: event.body.tenant_id.clone(),
+            partition,
+            audit: audit_body(&event.body, event.id, &text, at),
+            disposition: Disposition::Decided {
+                outcome: decision.outcome,
+                decision: text.into(),
+                timings: vec![1, 2, 3, 4, 5, 6],
+            },
+        };
+        let id = Uuid::from_u128(event.id.0.as_u128() + 1);
+        let epochs = vec![(partition, self.epochs[&partition])];
+        let batch = CommitBatch { id, worker: WORKER, at, epochs, items: vec![item] };
+        assert_eq!(self.lane.commit_batch(&batch).await.expect("committed"), [Committed::Written]);
+        if published {
+            let accept = Uuid::from_u128(u128::from(self.count));
+            self.store.settle_outbox(&[id, accept]).await.expect("settled");
+        }
+    }
+
+    /// A shelf with everything that the store shows.
+    pub(super) async fn shelf(&self, ids: &[EventId]) -> Shelf {
+        let mut shelf = Shelf { fleet: self.store.fleet_status().await.ok(), ..Shelf::default() };
+        for id in ids {
+            shelf.events.insert(*id, self.store.event(*id).await.expect("read").expect("stored"));
+        }
+        shelf.audit = self.store.audit_page(None, 1_000).await.expect("read");
+        shelf
+    }
+}
+
+/// The audit record of a decision, all but its place.
+pub(super) fn audit_body(event: &EventBody, id: EventId, decision: &[u8], at: DateTime<Utc>) -> AuditBody {
+    AuditBody {
+        tenant_id: event.tenant_id.clone(),
+        stream: Stream::Workflow,
+        seq: 0,
+        at,
+        actor: format!("worker:{WORKER}"),
+        action: "decision_made".into(),
+        resource_type: "event".into(),
+        resource_id: id.to_string(),
+        event_id: Some(id),
+        outcome: Some("APPROVED".into()),
+        versions: None,
+        reason_codes: vec!["WITHIN_LIMITS".into()],
+        reason: None,
+        correlation_id: None,
+        previous: None,
+        new: None,
+        event_sha256: Some(hex::encode(sha256(&event.canonical()))),
+        decision_sha256: Some(hex::encode(sha256(decision))),
+    }
+}
+
+/// Runs a command line; gives the exit, standard output and standard error.
+pub(super) async fn shell(store: &dyn EventStore, line: &str) -> (Exit, String, String) {
+    let cli = Cli::try_parse_from(line.split(' ')).expect("a command line");
+    let Command::Read(command) = cli.command else { panic!("a reading command: {line}") };
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let exit = run(&command, store, &mut Screen::plain(&mut out, &mut err)).await;
+    (exit, String::from_utf8(out).expect("text"), String::from_utf8(err).expect("text"))
+}
+
+/// The same, for `--json`: standard output is one document.
+pub(super) async fn shell_json(store: &dyn EventStore, line: &str) -> (Exit, serde_json::Value) {
+    let (exit, out, err) = shell(store, line).await;
+    (exit, serde_json::from_str(&out).unwrap_or_else(|e| panic!("{line}: {e}: {out}{err}")))
+}
+
+pub(super) const PLAIN: &str = r#"{"kind":"risk","version":"1","tenant_id":"acme"}"#;
+pub(super) const RISKY: &str = r#"{"kind":"risk","version":"1","tenant_id":"acme","event_type":"high_risk"}"#;
+pub(super) const FLAGGED: &str =
+    r#"{"kind":"compliance","version":"1","tenant_id":"globex","regulatory_flags":["AML"],"metadata":{"n":1.1}}"#;
