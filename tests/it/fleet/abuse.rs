@@ -64,6 +64,7 @@ async fn a_forged_pack_decides_nothing_and_stops_nobody() {
     let fleet = Fleet::new().await;
     let ingest = fleet.ingest("ingest").await;
     let mut worker = fleet.worker("worker").await;
+    fleet.until_owned(&worker).await;
     let queues = fleet.partition_queues();
     let connection = fleet.broker().await;
     let channel = connection.create_channel().await.expect("open a channel");

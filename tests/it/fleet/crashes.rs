@@ -14,7 +14,6 @@ use lapin::types::FieldTable;
 
 use crate::harness::amqp_url;
 use crate::harness::fleet::{Fleet, alone};
-use crate::harness::process::Process;
 use crate::harness::proxy::{Mode, Proxy};
 use crate::harness::traffic::{base, batch, deliver, post};
 
@@ -108,19 +107,6 @@ async fn listen_to_outcomes(fleet: &Fleet) -> (lapin::Connection, Arc<std::sync:
     (connection, heard)
 }
 
-async fn until_owns_all(worker: &Process, partitions: usize) {
-    let until = Instant::now() + Duration::from_secs(40);
-    loop {
-        let owned = worker.metrics().await.sum("riskfleet_owned_partitions");
-        // A count of partitions is small: the conversion is exact.
-        if owned >= partitions as f64 {
-            return;
-        }
-        assert!(Instant::now() < until, "{owned} of {partitions} partitions owned:\n{}", worker.log_tail());
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_killed_between_commit_and_outcome_loses_no_outcome() {
     let _alone = alone().await;
@@ -128,7 +114,7 @@ async fn a_worker_killed_between_commit_and_outcome_loses_no_outcome() {
     let fleet = Fleet::new().await;
     let ingest = fleet.ingest("ingest").await;
     let mut dying = fleet.worker_at("worker-dying", &through).await;
-    until_owns_all(&dying, fleet.partition_queues().len()).await;
+    fleet.until_owned(&dying).await;
     let (_connection, heard) = listen_to_outcomes(&fleet).await;
 
     // From here on deliveries come in, and what the worker publishes or acknowledges gets nowhere.

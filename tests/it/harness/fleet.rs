@@ -7,7 +7,8 @@ use std::process::Output;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
+use lapin::options::{ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::FieldTable;
 use serde_json::{Value, json};
 use sqlx::Row;
 use sqlx::postgres::{PgPool, PgPoolOptions};
@@ -166,6 +167,27 @@ impl Fleet {
         assert!(audit["records"].as_i64() >= Some(accepted), "an audit record an event: {audit}");
     }
 
+    /// Waits until a worker owns every partition and each has its queue.
+    pub(crate) async fn until_owned(&self, worker: &Process) {
+        let queues = self.partition_queues();
+        let connection = self.broker().await;
+        let until = Instant::now() + Duration::from_secs(40);
+        loop {
+            let owned = worker.metrics().await.sum("riskfleet_owned_partitions");
+            // A count of partitions is small: the conversion is exact.
+            let mut ready = owned >= queues.len() as f64;
+            for queue in &queues {
+                ready = ready && exists(&connection, queue).await;
+            }
+            if ready {
+                return;
+            }
+            let tail = worker.log_tail();
+            assert!(Instant::now() < until, "{owned} of {} partitions owned:\n{tail}", queues.len());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
     /// A connection to the broker.
     pub(crate) async fn broker(&self) -> lapin::Connection {
         connect(&super::amqp_url()).await
@@ -184,6 +206,15 @@ pub(crate) async fn connect(amqp: &str) -> lapin::Connection {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let options = lapin::ConnectionProperties::default();
     lapin::Connection::connect(amqp, options).await.expect("connect to the RabbitMQ of the tests")
+}
+
+/// Whether a queue stands. On a channel of its own: a "no" closes it.
+async fn exists(connection: &lapin::Connection, queue: &str) -> bool {
+    let channel = connection.create_channel().await.expect("open a channel");
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let found = channel.queue_declare(queue.into(), options, FieldTable::default()).await.is_ok();
+    let _ = channel.close(200, "looked".into()).await;
+    found
 }
 
 /// Deletes everything under a namespace; what is not there is no failure.
