@@ -122,8 +122,8 @@ CREATE FUNCTION id_floor(millis bigint) RETURNS uuid LANGUAGE sql IMMUTABLE AS $
     SELECT (lpad(to_hex(millis), 12, '0') || '00000000000000000000')::uuid
 $$;
 
--- True when both ends of a range of id times lie within 2 s of the store's clock; else an error
--- that carries the distance.
+-- True when both ends of a range of id times lie within 2 s of the store's clock and above the
+-- mark; else an error that carries the distance.
 CREATE FUNCTION ids_are_fresh(first_ms bigint, last_ms bigint) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     now_ms   bigint := floor(extract(epoch FROM clock_timestamp()) * 1000);
@@ -132,6 +132,10 @@ DECLARE
 BEGIN
     IF abs(distance) > 2000 THEN
         RAISE EXCEPTION '%', distance USING ERRCODE = 'RF001';
+    END IF;
+    -- Only after the clock was set back: nothing may appear below the mark, whatever the clock says.
+    IF id_floor(first_ms) < (SELECT mark FROM fleet) THEN
+        RAISE EXCEPTION '%', first_ms - now_ms USING ERRCODE = 'RF001';
     END IF;
     RETURN true;
 END $$;
