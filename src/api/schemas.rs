@@ -66,7 +66,7 @@ pub(super) struct BatchEventInput {
 #[serde(untagged)]
 pub(super) enum EventsInput {
     /// The key is in the header.
-    One(EventInput),
+    One(Box<EventInput>),
     /// At most 10,000, each with its key.
     Several(Vec<BatchEventInput>),
 }
