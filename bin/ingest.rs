@@ -1,10 +1,8 @@
 //! `riskfleet-ingest`: takes events over HTTP, from the inbox queue and from files.
 
 use clap::{Parser, Subcommand};
-use riskfleet::config::{Flags, Sources};
-use riskfleet::ingest::file::FileArgs;
-use riskfleet::telemetry::Role;
-use riskfleet::wiring;
+use riskfleet::config::Flags;
+use riskfleet::wiring::commands::{self, FileArgs};
 use std::process::ExitCode;
 
 #[cfg(feature = "mimalloc")]
@@ -32,7 +30,7 @@ enum Command {
 fn main() -> ExitCode {
     let args = Args::parse();
     match args.command {
-        Command::Serve => wiring::run(&Sources::of_process(&args.settings), Role::Ingest, wiring::ingest),
-        Command::File(file) => wiring::commands::import(&args.settings, file),
+        Command::Serve => commands::ingest(&args.settings),
+        Command::File(file) => commands::import(&args.settings, file),
     }
 }

@@ -1,9 +1,8 @@
 //! `riskfleet-worker`: a member of the fleet.
 
 use clap::Parser;
-use riskfleet::config::{Flags, Sources};
-use riskfleet::telemetry::Role;
-use riskfleet::wiring;
+use riskfleet::config::Flags;
+use riskfleet::wiring::commands;
 use std::process::ExitCode;
 
 #[cfg(feature = "mimalloc")]
@@ -19,6 +18,5 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    wiring::run(&Sources::of_process(&args.settings), Role::Worker, wiring::worker)
+    commands::worker(&Args::parse().settings)
 }

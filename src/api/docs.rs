@@ -13,8 +13,8 @@ use utoipa::{IntoResponses, Modify};
 use super::json;
 use super::problem::{PROBLEM_JSON, ProblemBody, ProblemType, ViolationBody};
 use super::schemas::{
-    BatchEventInput, CloudEventInput, DecisionView, EvaluationView, EventInput, EventView, FailureView, KindName,
-    OutcomeName, PolicyView, ReasonView, StatusName, TrailView,
+    Accepted, BatchEventInput, CloudEventInput, DecisionView, EvaluationView, EventInput, EventView, EventsInput,
+    FailureView, KindName, OutcomeName, PolicyView, ReasonView, StatusName, TrailView,
 };
 use super::views::{AcceptedEvent, BatchAnswer, BatchItem};
 
@@ -27,8 +27,8 @@ use super::views::{AcceptedEvent, BatchAnswer, BatchItem};
             details with a stable `type`.",
     ),
     components(schemas(
-        AcceptedEvent, BatchAnswer, BatchItem, BatchEventInput, CloudEventInput, DecisionView, EvaluationView,
-        EventInput, EventView, FailureView, KindName, OutcomeName, PolicyView, ProblemBody, ReasonView, StatusName,
+        Accepted, AcceptedEvent, BatchAnswer, BatchItem, BatchEventInput, CloudEventInput, DecisionView, EvaluationView,
+        EventInput, EventView, EventsInput, FailureView, KindName, OutcomeName, PolicyView, ProblemBody, ReasonView, StatusName,
         TrailView, ViolationBody,
     )),
     modifiers(&Bearer),

@@ -8,7 +8,7 @@ use super::body::Media;
 use super::docs::SubmitProblems;
 use super::observe::RequestContext;
 use super::problem::Problem;
-use super::schemas::{BatchEventInput, CloudEventInput, EventInput};
+use super::schemas::{Accepted, BatchEventInput, CloudEventInput, EventsInput};
 use super::views::{AcceptedEvent, BatchAnswer};
 use super::{Shared, submit};
 
@@ -30,7 +30,7 @@ use super::{Shared, submit};
         ("traceparent" = Option<String>, Header, description = "W3C trace context"),
     ),
     request_body(content(
-        (EventInput = "application/json"),
+        (EventsInput = "application/json"),
         (BatchEventInput = "application/x-ndjson"),
         (CloudEventInput = "application/cloudevents+json"),
         (Vec<CloudEventInput> = "application/cloudevents-batch+json"),
@@ -38,7 +38,7 @@ use super::{Shared, submit};
     responses(
         (status = 200, body = AcceptedEvent,
             description = "Decided in time, or a replay (`Idempotency-Replayed: true`)"),
-        (status = 202, body = AcceptedEvent,
+        (status = 202, body = Accepted,
             description = "Accepted; a batch is answered with `items`, an accepted event or a problem each"),
         (status = 207, body = BatchAnswer, description = "A batch of which some were refused; the others are accepted"),
         SubmitProblems,

@@ -94,12 +94,15 @@ impl Health {
     }
 }
 
+/// When, and what was answered.
+type Asked = (Instant, Vec<Answer>);
+
 /// The probes of a process, with the last answers.
 #[derive(Clone)]
 pub(super) struct Probes {
     probes: Arc<[Probe]>,
     fresh: Duration,
-    last: Arc<Mutex<Option<(Instant, Vec<Answer>)>>>,
+    last: Arc<Mutex<Option<Asked>>>,
 }
 
 impl Probes {

@@ -6,6 +6,8 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::views::{AcceptedEvent, BatchAnswer};
+
 /// An event as sent. Unknown fields are refused.
 #[derive(ToSchema)]
 #[schema(example = json!({"kind": "risk", "event_type": "payment", "version": "1.0", "subject": "acct-42",
@@ -57,6 +59,24 @@ pub(super) struct BatchEventInput {
     idempotency_key: Option<String>,
     /// The request's, when absent.
     correlation_id: Option<String>,
+}
+
+/// One event, or several.
+#[derive(ToSchema)]
+#[serde(untagged)]
+pub(super) enum EventsInput {
+    /// The key is in the header.
+    One(EventInput),
+    /// At most 10,000, each with its key.
+    Several(Vec<BatchEventInput>),
+}
+
+/// One accepted event, or the items of a batch.
+#[derive(ToSchema, Serialize)]
+#[serde(untagged)]
+pub(super) enum Accepted {
+    One(AcceptedEvent),
+    Several(BatchAnswer),
 }
 
 /// A CloudEvent 1.0 in structured JSON. `source` and `id` are the idempotency key.

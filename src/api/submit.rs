@@ -22,7 +22,7 @@ use crate::domain::audit::sha256;
 use crate::domain::event::Kind;
 use crate::domain::parse::{self, Given, Parsed};
 use crate::domain::{EventId, IdempotencyKey, Invalid, TenantId, cloudevents};
-use crate::ports::intake::{Candidate, Receipt, Taken};
+use crate::ports::intake::{Candidate, IntakeError, Receipt, Taken};
 use crate::telemetry::names::{self, reason};
 
 /// Parsing gives way to other requests after so many items.
@@ -64,7 +64,17 @@ pub(super) async fn answer(
     answered.await.inspect_err(count)
 }
 
-/// Counts a refusal of the door. What the intake refuses, the intake counts.
+/// Counts an event that the intake did not take.
+fn intake_refused(error: IntakeError, events: usize) -> Problem {
+    let reason = match &error {
+        IntakeError::Full(_) | IntakeError::Backlog { .. } => reason::FULL,
+        IntakeError::StoreAway { .. } | IntakeError::Stopping => reason::UNAVAILABLE,
+    };
+    counter!(names::EVENTS_REFUSED, "reason" => reason).increment(events as u64);
+    error.into()
+}
+
+/// Counts a refusal of one event. What the intake refuses is counted where it does.
 fn count(problem: &Problem) {
     let reason = match problem.what() {
         ProblemType::BrokenJson | ProblemType::BadBody => reason::BROKEN,
@@ -72,12 +82,12 @@ fn count(problem: &Problem) {
         ProblemType::TenantMissing | ProblemType::TenantMismatch => reason::TENANT,
         ProblemType::KeyMissing | ProblemType::BadHeader => reason::KEY,
         ProblemType::TooLarge => reason::TOO_LARGE,
+        ProblemType::IdempotencyConflict => reason::CONFLICT,
         ProblemType::Unauthorized
         | ProblemType::Forbidden
         | ProblemType::NotFound
         | ProblemType::NotDecided
         | ProblemType::MethodNotAllowed
-        | ProblemType::IdempotencyConflict
         | ProblemType::UnsupportedMediaType
         | ProblemType::Internal
         | ProblemType::Unavailable
@@ -146,7 +156,7 @@ impl Posted<'_> {
         let wait = headers::wait(&self.headers);
         let candidate = self.candidate(parsed, key, wait.is_some());
         let echo = Echo::of(&candidate);
-        let taken = self.api.intake.submit(vec![candidate]).await?.pop();
+        let taken = self.api.intake.submit(vec![candidate]).await.map_err(|e| intake_refused(e, 1))?.pop();
         let (receipt, replayed) = match taken {
             Some(Taken::Accepted(receipt)) => (receipt, false),
             Some(Taken::Replayed(receipt)) => (receipt, true),
@@ -166,10 +176,8 @@ impl Posted<'_> {
     /// The decision, if it comes in time. A waiter that is not told reads the store once: the word
     /// may be lost, the decision is not.
     async fn decision(&self, event: EventId, replayed: bool, patience: Duration) -> Option<Value> {
-        if replayed {
-            if let Some(there) = self.stored_decision(event).await {
-                return Some(there);
-            }
+        if replayed && let Some(there) = self.stored_decision(event).await {
+            return Some(there);
         }
         match self.api.intake.decision(event, patience).await {
             Some(told) => Some(told),
@@ -232,7 +240,11 @@ impl Posted<'_> {
                 echo
             }));
         }
-        let taken = if candidates.is_empty() { Vec::new() } else { self.api.intake.submit(candidates).await? };
+        let events = candidates.len();
+        let taken = match events {
+            0 => Vec::new(),
+            _ => self.api.intake.submit(candidates).await.map_err(|e| intake_refused(e, events))?,
+        };
         Ok(batch_answer(places, taken))
     }
 }
@@ -267,7 +279,7 @@ fn batch_answer(places: Vec<Result<Echo, Problem>>, taken: Vec<Taken>) -> Respon
         let item = place.and_then(|echo| match taken.next() {
             Some(Taken::Accepted(receipt)) => Ok(echo.accepted(receipt, false)),
             Some(Taken::Replayed(receipt)) => Ok(echo.accepted(receipt, true)),
-            Some(Taken::Conflict(event)) => Err(Problem::conflict(event)),
+            Some(Taken::Conflict(event)) => Err(Problem::conflict(event)).inspect_err(count),
             None => Err(Problem::new(ProblemType::Internal, "the intake gave no answer")),
         });
         refused |= item.is_err();

@@ -15,8 +15,11 @@ use super::ids::{BadId, IdempotencyKey};
 use super::invalid::{Invalid, Violation};
 use super::parse::{self, Given, Parsed};
 
+/// An attribute, and the field of the event that it stands in for.
+type StandIn = (&'static str, &'static str);
+
 /// Attributes that stand in for fields of the event.
-const STAND_INS: [(&str, &str); 3] = [("type", "event_type"), ("time", "occurred_at"), ("subject", "subject")];
+const STAND_INS: [StandIn; 3] = [("type", "event_type"), ("time", "occurred_at"), ("subject", "subject")];
 
 /// Reads one CloudEvent. The key is always given.
 ///
@@ -57,10 +60,9 @@ pub fn event(text: &[u8], given: Given<'_>) -> Result<Parsed, Invalid> {
 /// The idempotency key of a CloudEvent: `source id`, or a hash where that is no legal key or not
 /// unambiguous.
 fn key(source: &str, id: &str) -> Result<IdempotencyKey, BadId> {
-    if !source.contains(' ') {
-        if let Ok(key) = IdempotencyKey::parse(&format!("{source} {id}")) {
-            return Ok(key);
-        }
+    let plain = IdempotencyKey::parse(&format!("{source} {id}"));
+    if !source.contains(' ') && plain.is_ok() {
+        return plain;
     }
     // The length in front keeps ("a", "bc") and ("ab", "c") apart.
     let text = format!("{} {source} {id}", source.len());
@@ -77,10 +79,7 @@ fn content_type(attributes: &BTreeMap<String, &RawValue>) -> Option<Violation> {
 
 /// The data with the stand-ins for fields that it does not have, and which those are. Works on the
 /// text, so that everything else reaches the event's reader as it was sent.
-fn filled(
-    attributes: &BTreeMap<String, &RawValue>,
-    data: &str,
-) -> Result<(String, Vec<(&'static str, &'static str)>), Invalid> {
+fn filled(attributes: &BTreeMap<String, &RawValue>, data: &str) -> Result<(String, Vec<StandIn>), Invalid> {
     let fields: BTreeMap<String, IgnoredAny> =
         serde_json::from_str(data).map_err(|e| Invalid::Broken(format!("data: {e}")))?;
     let (mut text, mut stood_in) = (String::from("{"), Vec::new());
@@ -99,7 +98,7 @@ fn filled(
     Ok((text, stood_in))
 }
 
-fn into_envelope(invalid: Invalid, stood_in: &[(&str, &str)]) -> Invalid {
+fn into_envelope(invalid: Invalid, stood_in: &[StandIn]) -> Invalid {
     let Invalid::Fields(wrong) = invalid else { return invalid };
     let moved = wrong.into_iter().map(|violation| {
         let name = violation.pointer.trim_start_matches('/');

@@ -1,4 +1,6 @@
 //! The commands: which store, which settings, which exit code.
+//!
+//! Nothing here is generic, so that a program's code is made once, here, and not in every binary.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -9,7 +11,6 @@ use crate::adapters::sqlite::SqliteStore;
 use crate::cli::args::{Cli, Command, Source, Up};
 use crate::cli::{self, Exit, Screen};
 use crate::config::{Flags, Settings, Sources, load};
-use crate::ingest::file::FileArgs;
 use crate::lifecycle::{SystemClock, install_crypto_provider};
 use crate::ports::EventStore;
 use crate::telemetry::Role;
@@ -42,6 +43,18 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Up(args) => up(said, args),
         command => run_to_end(said, command),
     }
+}
+
+pub use crate::ingest::file::FileArgs;
+
+/// `riskfleet-ingest serve`.
+pub fn ingest(flags: &Flags) -> ExitCode {
+    program::run(&Sources::of_process(flags), Role::Ingest, servers::ingest)
+}
+
+/// `riskfleet-worker`.
+pub fn worker(flags: &Flags) -> ExitCode {
+    program::run(&Sources::of_process(flags), Role::Worker, servers::worker)
 }
 
 /// `riskfleet up`.

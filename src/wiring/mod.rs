@@ -10,6 +10,3 @@ mod single;
 mod summary;
 
 pub use error::WiringError;
-pub use program::run;
-pub use servers::{import, ingest, migrate, open_for_reading, worker};
-pub use single::up;

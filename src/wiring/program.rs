@@ -11,7 +11,7 @@ use crate::telemetry::{Prometheus, Role, init_logs};
 /// Runs a program until it ends or SIGTERM comes; says on standard error why it failed.
 ///
 /// Exit codes: 0 ended as asked, 1 failed, 2 wrong settings.
-pub fn run<F, Fut>(sources: &Sources, role: Role, program: F) -> ExitCode
+pub(super) fn run<F, Fut>(sources: &Sources, role: Role, program: F) -> ExitCode
 where
     F: FnOnce(Settings, Prometheus, CancellationToken) -> Fut,
     Fut: Future<Output = Result<(), WiringError>>,

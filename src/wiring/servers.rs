@@ -33,7 +33,7 @@ const INBOX_PREFETCH: u16 = 1_000;
 ///
 /// # Errors
 /// When the server is away, or the fleet stands with other constants.
-pub async fn migrate(settings: &Settings) -> Result<(), WiringError> {
+pub(super) async fn migrate(settings: &Settings) -> Result<(), WiringError> {
     let url = settings.database_url()?.expose_secret();
     let entropy = SystemEntropy;
     let mut secret = [0; 32];
@@ -46,7 +46,7 @@ pub async fn migrate(settings: &Settings) -> Result<(), WiringError> {
 ///
 /// # Errors
 /// When no database is named.
-pub async fn open_for_reading(settings: &Settings) -> Result<Arc<dyn EventStore>, WiringError> {
+pub(super) async fn open_for_reading(settings: &Settings) -> Result<Arc<dyn EventStore>, WiringError> {
     Ok(Arc::new(open_store(settings).await?))
 }
 
@@ -136,7 +136,11 @@ impl IngestParts {
 ///
 /// # Errors
 /// When a setting is wrong, the store can't be used, or the address can't be listened on.
-pub async fn ingest(settings: Settings, prometheus: Prometheus, stop: CancellationToken) -> Result<(), WiringError> {
+pub(super) async fn ingest(
+    settings: Settings,
+    prometheus: Prometheus,
+    stop: CancellationToken,
+) -> Result<(), WiringError> {
     let auth = authenticator(&settings)?;
     let listener = listen(&settings).await?;
     let parts = start_ingest(&settings, &stop).await?;
@@ -172,7 +176,7 @@ pub async fn ingest(settings: Settings, prometheus: Prometheus, stop: Cancellati
 ///
 /// # Errors
 /// When the file can't be imported to its end.
-pub async fn import(
+pub(super) async fn import(
     settings: Settings,
     options: ImportOptions,
     stop: CancellationToken,
@@ -189,7 +193,11 @@ pub async fn import(
 ///
 /// # Errors
 /// When a setting is wrong, the store can't be used, or the worker has failed.
-pub async fn worker(settings: Settings, prometheus: Prometheus, stop: CancellationToken) -> Result<(), WiringError> {
+pub(super) async fn worker(
+    settings: Settings,
+    prometheus: Prometheus,
+    stop: CancellationToken,
+) -> Result<(), WiringError> {
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let store: Arc<dyn EventStore> = Arc::new(open_store(&settings).await?);
     let broker = open_broker(&settings, &entropy)?;

@@ -55,7 +55,7 @@ pub(super) struct Fleet {
 ///
 /// # Errors
 /// When the folder is in use, the address can't be listened on, or a worker has failed.
-pub async fn up(
+pub(super) async fn up(
     mut settings: Settings,
     data: Option<PathBuf>,
     args: Up,

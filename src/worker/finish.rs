@@ -10,19 +10,45 @@ use uuid::Uuid;
 
 use super::Shared;
 use super::buffer::Item;
-use crate::domain::{Decision, EventId, TenantId};
+use crate::domain::{Decision, EventId, PartitionId, TenantId};
 use crate::ports::broker::ReplyMessage;
 use crate::ports::store::{CommitBatch, Committed, Disposition, NewDisposition};
 use crate::ports::{Broker, OutcomeMessage};
 
 /// Commits of a lane whose outcomes are on their way at once.
-const IN_FLIGHT: usize = 4;
+const IN_FLIGHT: usize = 2;
 
-/// A batch after its commit.
+/// A batch after its commit: what is still needed of it.
 pub(super) struct Finished {
-    pub(super) batch: CommitBatch,
-    pub(super) verdicts: Vec<Committed>,
-    pub(super) items: HashMap<EventId, Vec<Item>>,
+    row: Uuid,
+    done: Vec<Done>,
+    items: HashMap<EventId, Vec<Item>>,
+}
+
+struct Done {
+    event: EventId,
+    tenant: TenantId,
+    partition: PartitionId,
+    verdict: Committed,
+    disposition: Disposition,
+}
+
+impl Finished {
+    pub(super) fn new(batch: CommitBatch, verdicts: Vec<Committed>, items: HashMap<EventId, Vec<Item>>) -> Self {
+        let done = |(item, verdict): (NewDisposition, Committed)| {
+            let NewDisposition { event, tenant, partition, disposition, audit: _ } = item;
+            Done { event, tenant, partition, verdict, disposition }
+        };
+        Self { row: batch.id, done: batch.items.into_iter().zip(verdicts).map(done).collect(), items }
+    }
+
+    /// The decisions that were written.
+    fn decided(&self) -> impl Iterator<Item = (&Done, &Bytes, &[u32])> {
+        self.done.iter().filter(|d| d.verdict == Committed::Written).filter_map(|d| match &d.disposition {
+            Disposition::Decided { decision, timings, .. } => Some((d, decision, timings.as_slice())),
+            Disposition::Dead { .. } => None,
+        })
+    }
 }
 
 /// Finishes batches.
@@ -61,31 +87,23 @@ impl Finisher {
     }
 
     async fn publish(&self, finished: &Finished) {
-        let written = || {
-            let pairs = finished.batch.items.iter().zip(&finished.verdicts);
-            pairs.filter(|(_, v)| **v == Committed::Written).map(|(item, _)| item)
-        };
-        self.reply(written(), finished).await;
-        let decided = written().filter_map(|i| match &i.disposition {
-            Disposition::Decided { decision, .. } => Some((i.tenant.clone(), decision.clone())),
-            Disposition::Dead { .. } => None,
-        });
-        let messages = outcome_messages(finished.batch.id, decided);
+        self.reply(finished).await;
+        let decided = finished.decided().map(|(done, decision, _)| (done.tenant.clone(), decision.clone()));
+        let messages = outcome_messages(finished.row, decided);
         if messages.is_empty() || !publish_all(&*self.shared.parts.broker, messages).await {
             return;
         }
-        if let Err(e) = self.shared.parts.store.settle_outbox(&[finished.batch.id]).await {
+        if let Err(e) = self.shared.parts.store.settle_outbox(&[finished.row]).await {
             // The row stands and its outcomes are published once more, with the same message ids.
             tracing::warn!(error = %e, "failed to settle an outbox row");
         }
     }
 
     /// Tells the requests that wait.
-    async fn reply(&self, written: impl Iterator<Item = &NewDisposition>, finished: &Finished) {
+    async fn reply(&self, finished: &Finished) {
         let mut replies: BTreeMap<&str, Vec<serde_json::Value>> = BTreeMap::new();
-        for item in written {
-            let Disposition::Decided { decision, timings, .. } = &item.disposition else { continue };
-            for waiting in finished.items.get(&item.event).into_iter().flatten() {
+        for (done, decision, timings) in finished.decided() {
+            for waiting in finished.items.get(&done.event).into_iter().flatten() {
                 let (Some(queue), Ok(decision)) = (&waiting.reply_to, Decision::from_canonical(decision)) else {
                     continue;
                 };
@@ -105,14 +123,14 @@ impl Finisher {
     /// Acknowledges what has its disposition. What was fenced is left to the partition's new owner:
     /// its packs go back when the subscription is closed.
     async fn acknowledge(&self, mut finished: Finished) {
-        for (item, verdict) in finished.batch.items.iter().zip(&finished.verdicts) {
-            match verdict {
+        for done in &finished.done {
+            match done.verdict {
                 Committed::Written | Committed::Duplicate => {
-                    for item in finished.items.remove(&item.event).unwrap_or_default() {
+                    for item in finished.items.remove(&done.event).unwrap_or_default() {
                         item.pack.one_done().await;
                     }
                 }
-                Committed::Fenced => self.shared.ownership.fenced(item.partition),
+                Committed::Fenced => self.shared.ownership.fenced(done.partition),
             }
         }
     }

@@ -76,7 +76,7 @@ impl LaneTask {
             }
         };
         self.count(&batch, &verdicts);
-        self.finisher.finish(Finished { batch, verdicts, items: prepared.items }).await;
+        self.finisher.finish(Finished::new(batch, verdicts, prepared.items)).await;
     }
 
     fn batch(&self, items: Vec<NewDisposition>) -> CommitBatch {

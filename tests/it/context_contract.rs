@@ -170,7 +170,7 @@ async fn great_sums_are_exact(context: &dyn ContextSource) {
     assert_eq!(one(context, &observation(WINDOW_MS + 500, NOON + WINDOW_MS + 500, -3)).await, exactly(1, -3));
     assert_eq!(
         one(context, &observation(WINDOW_MS + 501, NOON + WINDOW_MS + 100, 0)).await,
-        exactly(200, { events[101..].iter().map(|event| event.amount).sum::<i64>() } + 0)
+        exactly(200, events[101..].iter().map(|event| event.amount).sum())
     );
 }
 

@@ -2,6 +2,7 @@
 //! A new adapter adds a constructor to `fixture` and its name to `contract!`.
 
 mod accepts;
+mod alone;
 mod commits;
 mod fixture;
 mod fleets;
@@ -9,7 +10,6 @@ mod marks;
 mod model;
 mod outboxes;
 mod readings;
-mod sqlite_file;
 
 /// One module of tests an adapter, one test a clause: `store_contract::sqlite::replay_gives_…`.
 macro_rules! contract {

@@ -113,18 +113,18 @@ impl Publisher {
 
     async fn checkout(&self, link: &Link, deadline: Instant) -> Result<(u64, Channel), BrokerError> {
         let live = link.live().await?;
-        loop {
-            let Some((generation, channel)) = self.idle().pop() else { break };
-            if generation == live.generation && channel.status().connected() {
-                return Ok((generation, channel));
-            }
-        }
-        // A blocked connection does not even open channels.
+        // A blocked connection opens no channels, and lapin would queue its messages without bound.
         while live.connection.status().blocked() {
             if Instant::now() >= deadline {
                 return Err(self.blocked());
             }
             sleep(BLOCKED_LOOK).await;
+        }
+        loop {
+            let Some((generation, channel)) = self.idle().pop() else { break };
+            if generation == live.generation && channel.status().connected() {
+                return Ok((generation, channel));
+            }
         }
         let channel = answer(live.connection.create_channel()).await?;
         answer(channel.confirm_select(ConfirmSelectOptions::default())).await?;

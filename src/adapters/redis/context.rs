@@ -57,8 +57,8 @@ impl RedisContext {
 /// Tenant and subject.
 type Subject<'a> = (&'a str, &'a str);
 
-/// What the script gives: totals, newest time, newest dropped time, who was kept, and the edges.
-type Answer = (i64, String, i64, String, Vec<bool>, Vec<String>, Vec<String>, Vec<String>);
+/// What the script gives: the figures as it stores them, who was kept, and the edges.
+type Answer = (String, Vec<bool>, Vec<String>, Vec<String>, Vec<String>);
 
 #[async_trait]
 impl ContextSource for RedisContext {
@@ -106,7 +106,7 @@ struct History {
     sum: i128,
     newest: i64,
     dropped_to: Option<i64>,
-    /// By place in the script call.
+    /// By place in the script call; empty when all of them were.
     kept: Vec<bool>,
     /// Around the window's start, around its end: by time.
     early: Vec<Entry>,
@@ -117,14 +117,17 @@ struct History {
 
 impl History {
     fn read(answer: Answer) -> Result<Self, ContextError> {
-        let (count, sum, newest, dropped, kept, early, late, later_ids) = answer;
+        let (figures, kept, early, late, later_ids) = answer;
         let garbled = || ContextError("a subject's figures can't be read".to_owned());
+        let fields: Vec<&str> = figures.split(' ').collect();
+        let number = |field: usize| fields.get(field).and_then(|text| text.parse::<i64>().ok());
         let entries = |members: Vec<String>| members.iter().map(|m| entry(m)).collect::<Option<Vec<_>>>();
+        let (high, low) = (number(2).ok_or_else(garbled)?, number(3).ok_or_else(garbled)?);
         Ok(Self {
-            count,
-            sum: sum.parse().map_err(|_| garbled())?,
-            newest,
-            dropped_to: dropped.parse().ok(),
+            newest: number(0).ok_or_else(garbled)?,
+            count: number(1).ok_or_else(garbled)?,
+            sum: i128::from(high) * 1_000_000_000 + i128::from(low),
+            dropped_to: number(8),
             kept,
             early: entries(early).ok_or_else(garbled)?,
             late: entries(late).ok_or_else(garbled)?,
@@ -148,7 +151,7 @@ impl History {
         let id = event.event.0.as_u128();
         let later = &self.later_ids[self.later_ids.partition_point(|e| e.id <= id)..];
         later.iter().filter(|e| e.at > start && e.at <= at).for_each(|e| add(e, -1));
-        if !self.kept.get(turn).copied().unwrap_or(false) {
+        if !self.kept.get(turn).copied().unwrap_or(true) {
             add(&Entry { id, amount: event.amount, at }, 1);
         }
         Subject24h {

@@ -22,7 +22,7 @@ fn documented_path(path: &str) -> String {
 
 /// Holds an answer against the document. What no route answers (404 of no route, 405) and the
 /// pages of `/docs` are not in it; without authentication 403 is the listener's, on any route.
-pub(crate) fn assert_documented(method: &str, path: &str, status: StatusCode) {
+pub(crate) fn assert_documented(method: &str, path: &str, status: StatusCode, body: &Value) {
     let Some(route) = DOCUMENT["paths"].get(documented_path(path)) else {
         assert!(status == StatusCode::NOT_FOUND || path.starts_with("/docs"), "{path} is not documented");
         return;
@@ -34,6 +34,49 @@ pub(crate) fn assert_documented(method: &str, path: &str, status: StatusCode) {
     let known = operation["responses"].get(status.as_str()).is_some();
     let listener = status == StatusCode::FORBIDDEN || status == StatusCode::BAD_REQUEST;
     assert!(known || (listener && !path.starts_with("/v1")), "{method} {path} does not document {status}");
+    let content = &operation["responses"][status.as_str()]["content"];
+    for media in ["application/json", "application/problem+json"] {
+        if let Some(schema) = content.pointer(&format!("/{}/schema", media.replace('/', "~1"))) {
+            assert!(fits(schema, body), "{method} {path} {status} is not as documented: {body}");
+        }
+    }
+}
+
+/// Whether a value has the documented fields and no others, all the way down.
+fn fits(schema: &Value, value: &Value) -> bool {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return fits(DOCUMENT.pointer(reference.trim_start_matches('#')).expect("leads somewhere"), value);
+    }
+    if let Some(several) = schema["oneOf"].as_array() {
+        return several.iter().any(|one| fits(one, value));
+    }
+    if let Some(names) = schema["enum"].as_array() {
+        return names.contains(value);
+    }
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(n) if n.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let said = match &schema["type"] {
+        Value::Array(kinds) => kinds.contains(&kind.into()),
+        Value::String(said) => said == kind || (said == "number" && kind == "integer"),
+        _ => true,
+    };
+    let inside = match (value, schema["properties"].as_object()) {
+        (Value::Array(items), _) => items.iter().all(|item| fits(&schema["items"], item)),
+        (Value::Object(map), Some(fields)) => {
+            let required = schema["required"].as_array();
+            map.iter().all(|(name, value)| fields.get(name).is_some_and(|field| fits(field, value)))
+                && required.into_iter().flatten().all(|name| map.contains_key(name.as_str().unwrap_or_default()))
+        }
+        _ => true,
+    };
+    said && inside
 }
 
 #[tokio::test]

@@ -47,6 +47,16 @@ fn decided(n: u8, event: &str) -> EventRecord {
     record
 }
 
+/// An escalated decision as shown.
+pub(super) fn shown_decision() -> Value {
+    match decided(1, HIGH).end.expect("decided").disposition {
+        Disposition::Decided { decision, timings, .. } => {
+            riskfleet::domain::Decision::from_canonical(&decision).expect("canonical").view(None, &timings)
+        }
+        Disposition::Dead { .. } => unreachable!("decided above"),
+    }
+}
+
 const PLAIN: &str = r#"{"kind":"risk","version":"1.0","tenant_id":"acme","amount":5}"#;
 const HIGH: &str = r#"{"kind":"risk","version":"1.0","tenant_id":"acme","event_type":"high_risk"}"#;
 

@@ -80,7 +80,7 @@ async fn waiting_gives_the_decision_when_it_comes_in_time() {
     let api = Api::open();
     let late = api.send("late", &[("prefer", "wait=1")]).await;
     assert_eq!((late.status, late.header("preference-applied")), (StatusCode::ACCEPTED, None));
-    let decision = json!({"outcome": "REQUIRE_APPROVAL", "final_outcome": null});
+    let decision = super::reading::shown_decision();
     *api.intake.decision.lock().expect("held") = Some(decision.clone());
     let timely = api.send("timely", &[("prefer", "wait=2")]).await;
     assert_eq!((timely.status, timely.header("preference-applied")), (StatusCode::OK, Some("wait=2")));

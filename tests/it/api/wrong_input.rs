@@ -60,13 +60,16 @@ async fn broken_text_of_any_kind_is_a_refusal() {
     assert_eq!(api.post("/v1/events", &[], deep).await.problem(), (400, "broken-json".into()));
 }
 
+/// Headers of a request.
+type Headers<'a> = Vec<(&'a str, &'a str)>;
+
 #[tokio::test]
 async fn headers_that_are_missing_or_wrong_are_named() {
     let api = Api::open();
     let (json, tenant, key) =
         (("content-type", "application/json"), ("x-tenant-id", "acme"), ("x-idempotency-key", "k"));
     let long = "x".repeat(256);
-    let cases: Vec<(Vec<(&str, &str)>, u16, &str)> = vec![
+    let cases: Vec<(Headers, u16, &str)> = vec![
         (vec![tenant, key], 415, "unsupported-media-type"),
         (vec![("content-type", "text/plain"), tenant, key], 415, "unsupported-media-type"),
         (vec![("content-type", "application/x-www-form-urlencoded"), tenant, key], 415, "unsupported-media-type"),

@@ -57,10 +57,11 @@ async fn every_manner_of_change_is_found_where_it_is_and_nowhere_else() {
         ),
         (|lines, at| drop(lines.remove(at - 1)), "removed: expected seq"),
     ];
+    let whole = chains(3_000).audit;
     // Record 4,999 is the last of the first page, 5,000 the first of the second.
     for at in [1, 2_499, 2_500, 4_999, 5_000, 9_999] {
         for (change, why) in &changes {
-            let mut shelf = chains(3_000);
+            let mut shelf = Shelf { audit: whole.clone(), ..Shelf::default() };
             let place = shelf.audit[at].record.clone();
             change(&mut shelf.audit, at);
             let (exit, shown) = shell_json(&shelf, "riskfleet audit verify --json").await;

@@ -6,6 +6,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use riskfleet::domain::{Epoch, EventId, Outcome, PartitionId, TenantId};
 use riskfleet::ports::store::{Accepted, Committed, Disposition, Ledger, NewDisposition, NewEvent};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -38,11 +39,11 @@ impl Model {
     fn commit(&mut self, believed: &BTreeMap<PartitionId, Epoch>, item: &NewDisposition) -> Committed {
         if believed.get(&item.partition) != self.epochs.get(&item.partition) {
             Committed::Fenced
-        } else if self.ends.contains_key(&item.event) {
-            Committed::Duplicate
-        } else {
-            self.ends.insert(item.event, item.disposition.clone());
+        } else if let Entry::Vacant(end) = self.ends.entry(item.event) {
+            end.insert(item.disposition.clone());
             Committed::Written
+        } else {
+            Committed::Duplicate
         }
     }
 
@@ -163,7 +164,7 @@ impl Run<'_> {
 pub(super) async fn random_interleavings_agree_with_a_naive_model(f: &Fixture) {
     let seed = rand::random();
     // Shown when a clause fails: put it in place of the line above to see it again.
-    println!("seed {seed}");
+    eprintln!("seed {seed}");
     let mut owners = Vec::new();
     for _ in 0..3 {
         owners.push(f.stranger().await);

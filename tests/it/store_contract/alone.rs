@@ -216,6 +216,14 @@ async fn the_mark_goes_by_bounded_steps() {
     }
 }
 
+/// Memory is cheap enough for many more interleavings than a clause has.
+#[tokio::test]
+async fn a_hundred_random_interleavings_in_memory() {
+    for _ in 0..100 {
+        fixture::run(fixture::memory().await, super::model::random_interleavings_agree_with_a_naive_model).await;
+    }
+}
+
 /// Every verb is done when it is first asked: no runtime, timer or thread is in it, so that it works
 /// under any clock.
 #[test]
