@@ -177,7 +177,7 @@ impl Fleet {
     /// What is to be measured of the members.
     pub(crate) fn trees(&self) -> Vec<Tree> {
         let members = self.ingests.iter().chain(&self.workers);
-        members.map(|m| Tree { name: m.name.clone(), pid: m.child.id() }).collect()
+        members.map(|m| Tree { name: m.name.clone(), pid: m.child.id(), alone: false }).collect()
     }
 
     /// Asks the members to end, and sees that they do.
@@ -194,6 +194,16 @@ impl Fleet {
         }
         self.ingests.clear();
         self.workers.clear();
+    }
+
+    /// Tells where the members' logs are, or deletes them when nobody needs them.
+    pub(crate) fn logs(&self, needed: bool) {
+        if needed {
+            eprintln!("load: the members' logs are in {}", self.dir.display());
+        } else {
+            // Left behind, they do no harm.
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
     }
 
     /// Takes the namespace away from servers that stay. What is not there is no failure.
@@ -223,19 +233,6 @@ impl Drop for Member {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-impl Drop for Fleet {
-    fn drop(&mut self) {
-        // Logs stay when there is something in them.
-        let silent = |path: PathBuf| std::fs::metadata(path).map_or(true, |m| m.len() == 0);
-        let Ok(entries) = std::fs::read_dir(&self.dir) else { return };
-        if entries.flatten().all(|entry| silent(entry.path())) {
-            let _ = std::fs::remove_dir_all(&self.dir);
-        } else {
-            eprintln!("load: the members' logs are in {}", self.dir.display());
-        }
     }
 }
 

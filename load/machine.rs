@@ -6,11 +6,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// A process with all its descendants.
+/// A process, with all its descendants or alone.
 #[derive(Debug, Clone)]
 pub(crate) struct Tree {
     pub(crate) name: String,
     pub(crate) pid: u32,
+    pub(crate) alone: bool,
 }
 
 /// What a tree used while it was watched.
@@ -36,7 +37,7 @@ impl Watch {
     /// Begins.
     pub(crate) fn start(trees: Vec<Tree>) -> Self {
         let (stop, mut stopped) = oneshot::channel();
-        let before: Vec<u64> = trees.iter().map(|tree| look(tree.pid, &children()).ticks).collect();
+        let before: Vec<u64> = trees.iter().map(|tree| look(tree, &children()).ticks).collect();
         let task = tokio::spawn(async move {
             let mut usage: Vec<Usage> =
                 trees.iter().map(|t| Usage { name: t.name.clone(), cpu_s: 0.0, memory_peak: 0 }).collect();
@@ -44,7 +45,7 @@ impl Watch {
             loop {
                 let children = children();
                 for ((tree, before), usage) in trees.iter().zip(&before).zip(&mut usage) {
-                    let seen = look(tree.pid, &children);
+                    let seen = look(tree, &children);
                     usage.cpu_s = usage.cpu_s.max(seen.ticks.saturating_sub(*before) as f64 / TICKS_PER_SECOND);
                     usage.memory_peak = usage.memory_peak.max(seen.memory);
                 }
@@ -83,17 +84,19 @@ fn children() -> BTreeMap<u32, Vec<u32>> {
     children
 }
 
-fn look(root: u32, children: &BTreeMap<u32, Vec<u32>>) -> Seen {
+fn look(tree: &Tree, children: &BTreeMap<u32, Vec<u32>>) -> Seen {
     let (mut seen, mut shared) = (Seen::default(), 0);
-    let (mut open, mut done) = (vec![root], BTreeSet::new());
+    let (mut open, mut done) = (vec![tree.pid], BTreeSet::new());
     while let Some(pid) = open.pop() {
         if !done.insert(pid) {
             continue;
         }
-        open.extend(children.get(&pid).into_iter().flatten());
+        if !tree.alone {
+            open.extend(children.get(&pid).into_iter().flatten());
+        }
         if let Some(fields) = stat(pid) {
-            // utime, stime, and those of children that have ended: nothing is counted twice.
-            seen.ticks += fields[11..15].iter().sum::<u64>();
+            // utime, stime, and in a tree those of children that have ended: nothing is counted twice.
+            seen.ticks += fields[11..if tree.alone { 13 } else { 15 }].iter().sum::<u64>();
         }
         // Pages that processes share are counted once, as the most that one of them has mapped.
         let (own, mapped) = memory(pid);
@@ -124,11 +127,11 @@ fn memory(pid: u32) -> (u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::{children, look};
+    use super::{Tree, children, look};
 
     #[test]
     fn a_process_finds_itself() {
-        let seen = look(std::process::id(), &children());
+        let seen = look(&Tree { name: "own".into(), pid: std::process::id(), alone: true }, &children());
         assert!(seen.memory > 100_000, "{seen:?}");
     }
 }

@@ -100,6 +100,7 @@ async fn run(options: &Options) -> anyhow::Result<bool> {
     if !servers.private {
         fleet.sweep(&servers).await;
     }
+    fleet.logs(report.as_ref().map_or(true, |report| report.lost() > 0));
     let report = report?;
     let mut out = std::io::stdout().lock();
     if options.json {
@@ -113,6 +114,8 @@ async fn run(options: &Options) -> anyhow::Result<bool> {
 async fn measure(fleet: &mut Fleet, servers: &Servers, options: &Options) -> anyhow::Result<Report> {
     let mut trees = fleet.trees();
     trees.extend(servers.trees());
+    // All others are this process's children.
+    trees.push(machine::Tree { name: "load".into(), pid: std::process::id(), alone: true });
     let watch = machine::Watch::start(trees);
     eprintln!("load: {} events/s for {} s, {} in a request", options.rate, options.seconds, options.batch);
     let sent = pace::send(fleet.ingest_urls(), options).await?;

@@ -92,7 +92,7 @@ impl Servers {
 
     /// What is to be measured of them.
     pub(crate) fn trees(&self) -> Vec<Tree> {
-        self.pids.iter().map(|(name, pid)| Tree { name: (*name).into(), pid: *pid }).collect()
+        self.pids.iter().map(|(name, pid)| Tree { name: (*name).into(), pid: *pid, alone: false }).collect()
     }
 }
 

@@ -71,10 +71,10 @@ async fn a_forged_pack_decides_nothing_and_stops_nobody() {
     let mut forged = 0.0;
     for (partition, queue) in queues.iter().enumerate() {
         for mac in macs() {
-            let id = riskfleet::domain::EventId::mint(
-                now_millis(),
-                uuid::Uuid::new_v4().as_bytes()[..10].try_into().expect("10"),
-            );
+            // An id of now, by the store's clock: one that an honest ingest could have minted.
+            let millis = fleet.number("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint").await;
+            let random = uuid::Uuid::new_v4().as_bytes()[..10].try_into().expect("10 of 16 bytes");
+            let id = riskfleet::domain::EventId::mint(millis.unsigned_abs(), random);
             publish(&channel, queue, &pack(partition, &id.to_string(), &content("victim")), mac.clone()).await;
             publish(&channel, queue, b"\xff\x00{{{{ no pack", mac.clone()).await;
             publish(&channel, queue, b"", mac).await;
@@ -150,9 +150,4 @@ async fn a_hundred_concurrent_copies_of_one_request_are_one_event() {
         "another tenant's key is another key"
     );
     fleet.settled(2, Duration::from_secs(30)).await;
-}
-
-fn now_millis() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    u64::try_from(since.as_millis()).expect("fits")
 }

@@ -19,24 +19,33 @@ fn tenant(n: usize) -> String {
     format!("tenant{}{}", if n.is_multiple_of(2) { "." } else { "-" }, n / 2)
 }
 
-/// The Python of an environment that has `pika`, made once for all runs of this machine's user.
+/// The Python of an environment that has `pika`: made once, in the build's folder for what tests
+/// make, and found again by the next run.
 fn python_with_pika() -> PathBuf {
-    let home = std::env::temp_dir().join(format!("riskfleet-it-python-{}", std::env::var("USER").unwrap_or_default()));
+    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-with-pika");
     let python = home.join("bin/python");
-    let has_pika =
-        |python: &Path| Command::new(python).args(["-c", "import pika"]).output().is_ok_and(|o| o.status.success());
     if has_pika(&python) {
         return python;
     }
-    let _ = std::fs::remove_dir_all(&home);
-    let venv = Command::new("python3").args(["-m", "venv"]).arg(&home).output();
+    // Made aside and moved into place whole: another run may be at it, too.
+    let making = home.with_file_name(format!("python-{}", uuid::Uuid::new_v4()));
+    let venv = Command::new("python3").args(["-m", "venv"]).arg(&making).output();
     expect_done(venv, "make a Python environment (Debian: apt-get install python3-venv)");
-    let install = Command::new(&python)
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "pika==1.3.2"])
-        .output();
-    expect_done(install, "install pika from the Python package index into the test's environment");
+    let mut install = Command::new(making.join("bin/python"));
+    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "pika==1.3.2"]);
+    expect_done(install.output(), "install pika from the Python package index into the test's environment");
+    if std::fs::rename(&making, &home).is_err() && !has_pika(&python) {
+        // What stands in the way is broken.
+        std::fs::remove_dir_all(&home).expect("remove a broken Python environment");
+        std::fs::rename(&making, &home).expect("move a Python environment into place");
+    }
+    let _ = std::fs::remove_dir_all(&making);
     assert!(has_pika(&python), "pika was installed and cannot be imported");
     python
+}
+
+fn has_pika(python: &Path) -> bool {
+    Command::new(python).args(["-c", "import pika"]).output().is_ok_and(|output| output.status.success())
 }
 
 fn expect_done(output: std::io::Result<Output>, what: &str) {
