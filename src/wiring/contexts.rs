@@ -26,7 +26,7 @@ pub(super) async fn fill(store: &dyn EventStore, context: &dyn ContextSource) ->
         match page.last() {
             // The smallest id after the last one.
             Some(last) if page.len() == PAGE as usize => {
-                since = EventId(uuid::Uuid::from_u128(last.id.0.as_u128() + 1))
+                since = EventId(uuid::Uuid::from_u128(last.id.0.as_u128() + 1));
             }
             _ => return Ok(total),
         }

@@ -64,6 +64,7 @@ pub(super) fn lock_class(namespace: &str) -> i32 {
 pub(super) const MARK_LOCK: i32 = 1 << 20;
 
 /// Sorts an error by what the caller does next.
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` gives it by value")]
 pub(super) fn failed(e: sqlx::Error) -> StoreError {
     match &e {
         sqlx::Error::Database(db) => {
