@@ -34,6 +34,7 @@ where
             (Err(e), _) => return refuse(&e, 1),
             (_, Err(e)) => return refuse(&e, 1),
         };
+        tokio::spawn(prometheus.clone().upkeep(stop.clone()));
         match program(settings, prometheus, stop).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(e @ WiringError::Settings(_)) => refuse(&e, 2),

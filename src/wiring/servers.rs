@@ -178,9 +178,10 @@ pub(super) async fn ingest(
 /// When the file can't be imported to its end.
 pub(super) async fn import(
     settings: Settings,
-    options: ImportOptions,
+    mut options: ImportOptions,
     stop: CancellationToken,
 ) -> Result<Summary, WiringError> {
+    options.line_max = settings.event_bytes_max;
     let parts = start_ingest(&settings, &stop).await?;
     let imported = stop.run_until_cancelled(ingest::file::import(&*parts.door, options)).await;
     stop.cancel();

@@ -2,5 +2,4 @@
 //! is decided once, and only under its tenant.
 
 mod abuse;
-mod crashes;
 mod doors;
