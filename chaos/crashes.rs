@@ -14,8 +14,8 @@ use lapin::types::FieldTable;
 
 use crate::harness::amqp_url;
 use crate::harness::fleet::{Fleet, alone};
-use crate::harness::proxy::{Mode, Proxy};
 use crate::harness::traffic::{base, batch, deliver, post};
+use crate::proxy::{Mode, Proxy};
 
 /// A proxy before the broker, and the URL that leads through it.
 async fn broker_proxy() -> (Proxy, String) {

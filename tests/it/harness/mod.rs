@@ -2,7 +2,6 @@
 
 pub(crate) mod fleet;
 pub(crate) mod process;
-pub(crate) mod proxy;
 pub(crate) mod traffic;
 
 /// The address of a server that `tests/run.sh` started, or that the caller gave.
