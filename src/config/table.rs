@@ -144,7 +144,7 @@ const SETTINGS: &[Setting] = &[
         "events that may wait for their accept; beyond it callers are told to come again",
     ),
     setting("accept_batch_max", Kind::Whole(1, 10_000), Some("1000"), "events in one accept transaction"),
-    setting("commit_batch_max", Kind::Whole(1, 10_000), Some("1000"), "events in one commit transaction"),
+    setting("commit_batch_max", Kind::Whole(1, 10_000), Some("500"), "events in one commit transaction"),
     setting(
         "unpublished_max",
         Kind::Whole(1, 1_000_000_000),

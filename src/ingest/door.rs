@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::Parts;
-use super::waiters::Waiters;
+use super::waiters::{Heard, Waiters};
 use crate::domain::EventId;
 use crate::ports::EventStore;
 use crate::ports::intake::{Candidate, Intake, IntakeError, Taken};
@@ -32,6 +32,9 @@ pub struct IngestLimits {
 
 /// What a refused caller is told to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How often the store is asked for a decision of which nobody will tell this process.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// A part of a call, waiting for its commit. The permit is its room in the queue.
 pub(super) struct Submission {
@@ -127,12 +130,26 @@ impl Intake for Door {
     }
 
     async fn decision(&self, event: EventId, patience: Duration) -> Option<serde_json::Value> {
-        if let Some(decision) = self.waiters.hear(event, patience).await {
-            return Some(decision);
+        let until = tokio::time::Instant::now() + patience;
+        match self.waiters.hear(event, patience).await {
+            Heard::Decision(decision) => return Some(decision),
+            // The reply may be lost; the decision is not.
+            Heard::Nothing => return self.stored(event).await,
+            Heard::Unexpected => {}
         }
-        // Not heard: the event was decided before (a replay), the reply was lost, or it is late.
-        let record = self.store.event(event).await.ok().flatten()?;
-        record.decision_view()
+        loop {
+            let stored = self.stored(event).await;
+            if stored.is_some() || tokio::time::Instant::now() + LOOK_EVERY > until {
+                return stored;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+impl Door {
+    async fn stored(&self, event: EventId) -> Option<serde_json::Value> {
+        self.store.event(event).await.ok().flatten()?.decision_view()
     }
 }
 

@@ -23,6 +23,16 @@ struct Waiter {
     hear: Option<oneshot::Receiver<Value>>,
 }
 
+/// What came of waiting.
+pub(super) enum Heard {
+    /// The decision.
+    Decision(Value),
+    /// It did not come in time.
+    Nothing,
+    /// Nobody will tell this process: the event was accepted before, or elsewhere.
+    Unexpected,
+}
+
 /// The waiting requests of this process.
 #[derive(Default)]
 pub(super) struct Waiters {
@@ -59,12 +69,12 @@ impl Waiters {
         self.waiting().remove(&event);
     }
 
-    /// Waits for an expected decision.
-    pub(super) async fn hear(&self, event: EventId, patience: Duration) -> Option<Value> {
-        let hear = self.waiting().get_mut(&event).and_then(|w| w.hear.take())?;
+    /// Waits for an expected decision; gives nothing at once for one that is not expected here.
+    pub(super) async fn hear(&self, event: EventId, patience: Duration) -> Heard {
+        let Some(hear) = self.waiting().get_mut(&event).and_then(|w| w.hear.take()) else { return Heard::Unexpected };
         let heard = tokio::time::timeout(patience, hear).await.ok().and_then(Result::ok);
         self.forget(event);
-        heard
+        heard.map_or(Heard::Nothing, Heard::Decision)
     }
 
     fn tell(&self, decision: Value) {

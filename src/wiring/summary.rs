@@ -29,10 +29,11 @@ pub(super) fn greet(fleet: &Fleet) {
   Try    curl -s {url}/v1/risk -H 'Content-Type: application/json' \\
               -H 'X-Tenant-ID: acme' -H \"X-Idempotency-Key: $(date +%s%N)\" -H 'Prefer: wait=2' \\
               -d '{{\"version\":\"1.0\",\"event_type\":\"payment\",\"subject\":\"acct-42\",\"amount\":1250,\"currency\":\"EUR\"}}'
-  Look   riskfleet --data {data} events list   (also: explain EVENT, fleet status, audit verify)
+  Look   {program} --data {data} events list   (also: explain EVENT, fleet status, audit verify)
   Stop   Ctrl-C
 ",
         workers = fleet.workers,
+        program = std::env::args().next().unwrap_or_else(|| "riskfleet".into()),
         data = fleet.data.display(),
     ));
 }

@@ -295,3 +295,24 @@ async fn a_hundred_copies_of_one_request_are_one_event() {
     assert_eq!((fresh, ids.len()), (1, 1));
     assert_eq!(fleet.store.ledger().await.expect("in memory").accepted, 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeated_request_waits_for_the_decision_of_the_first() {
+    let fleet = Fleet::start().await;
+    let first = fleet.door.submit(vec![candidate(3, true)]).await.expect("taken");
+    let again = fleet.door.submit(vec![candidate(3, true)]).await.expect("taken");
+    let (Taken::Accepted(first), Taken::Replayed(again)) = (&first[0], &again[0]) else {
+        panic!("{first:?} {again:?}")
+    };
+    assert_eq!(first, again);
+    let (stop, patience) = (CancellationToken::new(), Duration::from_secs(10));
+    let (worker, one, two) = tokio::join!(
+        fleet.worker(&stop),
+        fleet.door.decision(first.event_id, patience),
+        fleet.door.decision(again.event_id, patience),
+    );
+    let (one, two) = (one.expect("in time"), two.expect("in time"));
+    assert_eq!((&one["event_id"], &one["outcome"]), (&two["event_id"], &two["outcome"]));
+    stop.cancel();
+    worker.await.expect("drained");
+}
