@@ -12,8 +12,10 @@ use crate::ports::store::{NewEvent, OutboxRow, StoredEvent};
 use crate::ports::{Broker, BrokerError, EventStore, PackMessage};
 use crate::telemetry::names;
 
-/// Accepts whose packs are on their way at once. One more is left to the sweep: its row stands.
-const IN_FLIGHT: usize = 64;
+/// Events whose packs are on their way at once. What is beyond is left to the sweep: its row stands,
+/// at the price of the seconds until somebody looks. Counted in events, since that is what takes
+/// memory: many small accepts must not wait for a broker that is slow for a moment.
+const IN_FLIGHT: usize = 20_000;
 
 /// Rows deleted by one statement at most.
 const SETTLE_MAX: usize = 256;
@@ -43,7 +45,11 @@ impl Publisher {
 
     /// Publishes the fresh events of an accept, behind the caller's back.
     pub(super) fn publish(self: &Arc<Self>, batch: Uuid, fresh: Vec<Fresh>) {
-        let Ok(permit) = Arc::clone(&self.in_flight).try_acquire_owned() else { return };
+        let events = fresh.len().min(IN_FLIGHT) as u32;
+        let Ok(permit) = Arc::clone(&self.in_flight).try_acquire_many_owned(events) else {
+            tracing::debug!(events, "too much is on its way to the broker; the outbox keeps a batch");
+            return;
+        };
         let own = Arc::clone(self);
         self.tasks.spawn(async move {
             let events: Vec<Packable<'_>> = fresh.iter().map(packable).collect();
