@@ -10,7 +10,6 @@ use super::event_get::find;
 use super::observe::RequestContext;
 use super::problem::{Problem, ProblemType};
 use super::schemas::DecisionView;
-use super::views::decision_view;
 use super::{Shared, json, unreadable};
 
 /// Read an event's decision
@@ -31,7 +30,7 @@ pub(super) async fn get_decision(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let record = find(&api, &caller, &context, &id).await?;
-    let decision = decision_view(&record).map_err(|e| unreadable(&e))?;
+    let decision = record.decision_view().map_err(|e| unreadable(&e))?;
     let none = || Problem::new(ProblemType::NotDecided, format!("the event's status is {}", record.status()));
     Ok(json(StatusCode::OK, &decision.ok_or_else(none)?))
 }

@@ -16,10 +16,11 @@ use super::body::{self, Media};
 use super::headers;
 use super::observe::RequestContext;
 use super::problem::{Problem, ProblemType};
-use super::views::{AcceptedEvent, BatchAnswer, BatchItem, decision_view, shown_status};
+use super::views::{AcceptedEvent, BatchAnswer, BatchItem, shown_status};
 use super::{ApiState, json};
 use crate::domain::audit::sha256;
 use crate::domain::event::Kind;
+use crate::domain::lines::line_key;
 use crate::domain::parse::{self, Given, Parsed};
 use crate::domain::{EventId, IdempotencyKey, Invalid, TenantId, cloudevents};
 use crate::ports::intake::{Candidate, IntakeError, Receipt, Taken};
@@ -188,7 +189,7 @@ impl Posted<'_> {
     async fn stored_decision(&self, event: EventId) -> Option<Value> {
         let read = self.api.store.event(event).await;
         let record = read.inspect_err(|e| tracing::warn!(error = %e, "failed to read a decision waited for")).ok()?;
-        decision_view(&record?).ok()?
+        record?.decision_view().ok()?
     }
 
     async fn array(self, text: &Bytes) -> Result<Response, Problem> {
@@ -206,11 +207,10 @@ impl Posted<'_> {
     /// again stores nothing twice.
     async fn lines(self, text: &Bytes) -> Result<Response, Problem> {
         let given = self.given(true);
-        let hash = hex::encode(sha256(text));
+        let hash = sha256(text);
         let read = |(number, raw): (usize, &[u8])| {
             let mut parsed = parse::event(raw, given)?;
-            let made = || IdempotencyKey::parse(&format!("{hash}:{number}")).expect("hex and digits are printable");
-            let key = parsed.key.take().unwrap_or_else(made);
+            let key = parsed.key.take().unwrap_or_else(|| line_key(&hash, number as u64));
             Ok((parsed, key))
         };
         self.batch(body::lines(text)?, read).await

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::problem::ProblemBody;
 use super::schemas::{DecisionView, StatusName};
-use crate::domain::{CorrelationId, Decision, EventId, Outcome, Status, TenantId, time};
+use crate::domain::{CorrelationId, EventId, Outcome, Status, TenantId, time};
 use crate::ports::intake::Receipt;
 use crate::ports::store::{Disposition, EventRecord};
 
@@ -78,14 +78,6 @@ pub(super) enum BatchItem {
 pub(super) fn shown_status(decision: &Value) -> Option<Status> {
     let outcome = |name: &str| decision.get(name).and_then(Value::as_str).and_then(Outcome::parse);
     outcome("final_outcome").or_else(|| outcome("outcome")).map(Outcome::status)
-}
-
-/// The decision as shown; none when the event is not decided, or dead.
-pub(super) fn decision_view(record: &EventRecord) -> Result<Option<Value>, serde_json::Error> {
-    let Some(end) = &record.end else { return Ok(None) };
-    let Disposition::Decided { decision, timings, .. } = &end.disposition else { return Ok(None) };
-    let verdict = record.approval.as_ref().and_then(|approval| approval.verdict);
-    Ok(Some(Decision::from_canonical(decision)?.view(verdict, timings)))
 }
 
 /// The event as shown: what was sent, with what became of it.

@@ -26,8 +26,6 @@ pub struct IngestLimits {
     pub unpublished_max: u64,
     /// Bytes of a pack, about.
     pub pack_bytes_max: usize,
-    /// Unacknowledged inbox messages, at most.
-    pub inbox_prefetch: u16,
 }
 
 /// What a refused caller is told to wait.
@@ -149,7 +147,7 @@ impl Intake for Door {
 
 impl Door {
     async fn stored(&self, event: EventId) -> Option<serde_json::Value> {
-        self.store.event(event).await.ok().flatten()?.decision_view()
+        self.store.event(event).await.ok().flatten()?.decision_view().ok()?
     }
 }
 

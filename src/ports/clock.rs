@@ -24,6 +24,14 @@ pub trait Entropy: Send + Sync {
         ten
     }
 
+    /// 256 random bits, for a secret.
+    fn secret(&self) -> [u8; 32] {
+        let mut secret = [0; 32];
+        secret[..16].copy_from_slice(&self.bits().to_le_bytes());
+        secret[16..].copy_from_slice(&self.bits().to_le_bytes());
+        secret
+    }
+
     /// A random (version 4) UUID.
     fn uuid(&self) -> uuid::Uuid {
         uuid::Builder::from_random_bytes(self.bits().to_be_bytes()).into_uuid()

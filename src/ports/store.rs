@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use crate::domain::audit::Hash;
 use crate::domain::{
-    AuditBody, AuditRecord, CorrelationId, Epoch, EventId, FailureClass, IdempotencyKey, Outcome, PartitionId, Status,
-    Stream, TenantId, WorkerId,
+    AuditBody, AuditRecord, CorrelationId, Decision, Epoch, EventId, FailureClass, IdempotencyKey, Outcome,
+    PartitionId, Status, Stream, TenantId, WorkerId,
 };
 
 /// Why the store did not do it; completes "failed to …". Split by what the caller does next.
@@ -249,16 +249,15 @@ impl EventRecord {
         }
     }
 
-    /// The decision as shown, with timings and the person's verdict; none while there is none, or
-    /// when the stored text is unreadable.
-    pub fn decision_view(&self) -> Option<serde_json::Value> {
-        match &self.end.as_ref()?.disposition {
-            Disposition::Decided { decision, timings, .. } => {
-                let verdict = self.approval.as_ref().and_then(|a| a.verdict);
-                Some(crate::domain::Decision::from_canonical(decision).ok()?.view(verdict, timings))
-            }
-            Disposition::Dead { .. } => None,
-        }
+    /// The decision as shown, with timings and the person's verdict; none while there is none.
+    ///
+    /// # Errors
+    /// When the stored text is unreadable.
+    pub fn decision_view(&self) -> Result<Option<serde_json::Value>, serde_json::Error> {
+        let Some(end) = &self.end else { return Ok(None) };
+        let Disposition::Decided { decision, timings, .. } = &end.disposition else { return Ok(None) };
+        let verdict = self.approval.as_ref().and_then(|approval| approval.verdict);
+        Ok(Some(Decision::from_canonical(decision)?.view(verdict, timings)))
     }
 }
 

@@ -35,11 +35,7 @@ const INBOX_PREFETCH: u16 = 1_000;
 /// When the server is away, or the fleet stands with other constants.
 pub(super) async fn migrate(settings: &Settings) -> Result<(), WiringError> {
     let url = settings.database_url()?.expose_secret();
-    let entropy = SystemEntropy;
-    let mut secret = [0; 32];
-    secret[..16].copy_from_slice(&entropy.bits().to_le_bytes());
-    secret[16..].copy_from_slice(&entropy.bits().to_le_bytes());
-    Ok(postgres::migrate(url, settings.namespace.as_str(), settings.partitions, secret).await?)
+    Ok(postgres::migrate(url, settings.namespace.as_str(), settings.partitions, SystemEntropy.secret()).await?)
 }
 
 /// The store for commands that only read.
@@ -117,7 +113,6 @@ pub(super) fn ingest_limits(settings: &Settings) -> IngestLimits {
         batch_max: settings.accept_batch_max,
         unpublished_max: settings.unpublished_max,
         pack_bytes_max: settings.pack_bytes_max,
-        inbox_prefetch: INBOX_PREFETCH,
     }
 }
 

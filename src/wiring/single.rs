@@ -69,8 +69,7 @@ pub(super) async fn up(
     let listener = TcpListener::bind(args.http).await.map_err(WiringError::io(format!("listen on {}", args.http)))?;
     let address = listener.local_addr().map_err(WiringError::io("listen"))?;
     let (entropy, clock): (Arc<dyn Entropy>, Arc<dyn Clock>) = (Arc::new(SystemEntropy), Arc::new(SystemClock::new()));
-    let sqlite =
-        SqliteStore::open(&database(&data), settings.partitions, secret(&*entropy), Arc::clone(&clock)).await?;
+    let sqlite = SqliteStore::open(&database(&data), settings.partitions, entropy.secret(), Arc::clone(&clock)).await?;
     let store: Arc<dyn EventStore> = Arc::new(sqlite);
     let broker = Arc::new(MemoryBroker::new(MemoryLimits::default()));
     let tasks = TaskTracker::new();
@@ -190,13 +189,6 @@ async fn start_workers(
         workers.spawn(async move { worker.run(stop).await });
     }
     Ok(workers)
-}
-
-fn secret(entropy: &dyn Entropy) -> [u8; 32] {
-    let mut secret = [0; 32];
-    secret[..16].copy_from_slice(&entropy.bits().to_le_bytes());
-    secret[16..].copy_from_slice(&entropy.bits().to_le_bytes());
-    secret
 }
 
 /// Makes the folder and holds it: two processes on one folder would be two fleets with one store.

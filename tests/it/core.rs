@@ -86,13 +86,8 @@ impl Fleet {
         let inner = Arc::new(MemoryBroker::new(MemoryLimits::default()));
         let broker = Arc::new(Lossy { inner, loses: AtomicBool::new(false) });
         let stop = CancellationToken::new();
-        let limits = IngestLimits {
-            queue_events: 10_000,
-            batch_max: 200,
-            unpublished_max: 100_000,
-            pack_bytes_max: 16_384,
-            inbox_prefetch: 100,
-        };
+        let limits =
+            IngestLimits { queue_events: 10_000, batch_max: 200, unpublished_max: 100_000, pack_bytes_max: 16_384 };
         let parts = ingest::Parts {
             store: Arc::clone(&store),
             broker: broker.clone(),
