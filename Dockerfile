@@ -8,7 +8,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
     cargo build --release --locked --bins \
  && mkdir /programs \
- && cp target/release/riskfleet target/release/riskfleet-ingest target/release/riskfleet-worker target/release/riskfleet-load /programs/
+ && cp target/release/riskfleet target/release/riskfleet-ingest target/release/riskfleet-worker target/release/riskfleet-console target/release/riskfleet-load /programs/
 
 FROM debian:bookworm-slim
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin riskfleet

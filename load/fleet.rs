@@ -211,6 +211,8 @@ impl Fleet {
         let partitions = self.number("SELECT partitions::bigint FROM {ns}.fleet").await.unwrap_or(0);
         let drop = format!("DROP SCHEMA IF EXISTS {} CASCADE", self.namespace);
         let _ = sqlx::query(sqlx::AssertSqlSafe(drop)).execute(&self.pool).await;
+        let roles = format!("DROP ROLE IF EXISTS {0}_api, {0}_worker, {0}_retention", self.namespace);
+        let _ = sqlx::query(sqlx::AssertSqlSafe(roles)).execute(&self.pool).await;
         let options = lapin::ConnectionProperties::default();
         let Ok(connection) = lapin::Connection::connect(&servers.amqp, options).await else { return };
         let Ok(channel) = connection.create_channel().await else { return };

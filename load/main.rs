@@ -5,6 +5,7 @@
 //! from the time at which a request was due, so that a stall shows in full. Bounded in events and
 //! time. Speaks to loopback addresses only.
 
+mod audit;
 mod events;
 mod fleet;
 mod machine;
@@ -28,6 +29,9 @@ use servers::Servers;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "riskfleet-load", version)]
 struct Options {
+    /// What to measure instead of a fleet.
+    #[command(subcommand)]
+    instead: Option<Instead>,
     /// Events a second.
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=200_000))]
     rate: u64,
@@ -66,6 +70,13 @@ struct Options {
     redis_url: Option<String>,
 }
 
+/// What is measured without a fleet.
+#[derive(Debug, Clone, clap::Subcommand)]
+enum Instead {
+    /// Make an export of the audit, verify it by the clock, and tamper with copies of it
+    Audit(audit::Audit),
+}
+
 /// No run sends more than this.
 const EVENTS_MAX: u64 = 20_000_000;
 
@@ -73,7 +84,7 @@ const EVENTS_MAX: u64 = 20_000_000;
 async fn main() -> ExitCode {
     let options = Options::parse();
     let ended = tokio::select! {
-        ended = run(&options) => ended,
+        ended = measured(&options) => ended,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted: the fleet and its servers are stopped")),
     };
     match ended {
@@ -83,6 +94,13 @@ async fn main() -> ExitCode {
             eprintln!("riskfleet-load: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+async fn measured(options: &Options) -> anyhow::Result<bool> {
+    match options.instead.clone() {
+        Some(Instead::Audit(audit)) => tokio::task::spawn_blocking(move || audit::run(&audit)).await?,
+        None => run(options).await,
     }
 }
 

@@ -18,9 +18,9 @@
 //!
 //! `bin → wiring → {roles, adapters} → {pipeline, resilience, crypto} → ports → domain`
 //!
-//! Roles ([`ingest`], [`worker`], [`api`], [`cli`]) and [`adapters`] (Postgres, SQLite, RabbitMQ,
+//! Roles ([`ingest`], [`worker`], [`api`], [`governance`], [`cli`]) and [`adapters`] (Postgres, SQLite, RabbitMQ,
 //! Redis, memory) never name each other; only [`wiring`] names both. [`config`], [`telemetry`] and
-//! [`lifecycle`] are foundations. [`domain`] is types and rules without a clock or a runtime.
+//! [`lifecycle`] are foundations, and [`mutants`] (deliberate defects, in test builds only). [`domain`] is types and rules without a clock or a runtime.
 //!
 //! # One event, seven hops, no way back
 //! 1. [`api`]: a request becomes candidates, every wrong field named ([`domain::parse`]).
@@ -38,10 +38,18 @@
 //! events above the mark W that no queue holds any more.
 //!
 //! # To add
-//! * **an endpoint**: a file in [`api`] with its handler, document and tests, and a line in its router;
+//! * **an endpoint**: a file in [`api`] (`api/control` for operators) with its handler, document and
+//!   tests, and a line in its router; who may call it is a permission in [`domain::role`], which its
+//!   document names (`x-permission`) and its handler requires (a test holds the two together);
 //! * **a stage**: a function in [`pipeline`] and a name in [`pipeline::state::Stage`];
-//! * **a verb of the store**: the trait, its three adapters, and a clause in the one contract suite
+//! * **a verb of the store**: the trait, its three adapters, a line in its guard
+//!   ([`resilience::guarded`]), and a clause in the one contract suite
 //!   (`tests/it/store_contract.rs`), which runs on all of them;
+//! * **a table whose rows hang on an event**: its name in `drop_day` (a migration that replaces the
+//!   function) and in SQLite's list of what goes with a day (`adapters/sqlite/retention.rs`);
+//! * **a table**: a migration for each database; on Postgres what each role may do with it, a row in
+//!   `adapters/postgres/rights.rs` (a test lists them all); a verb that answers a tenant's caller takes
+//!   a [`domain::Scope`], and goes by `adapters/postgres/scope.rs`;
 //! * **a command**: arguments in [`cli::args`], a file beside it;
 //! * **a setting**: a row in [`config::settings`], and its row in the README (a test compares).
 
@@ -51,8 +59,10 @@ pub mod cli;
 pub mod config;
 pub mod crypto;
 pub mod domain;
+pub mod governance;
 pub mod ingest;
 pub mod lifecycle;
+pub mod mutants;
 pub mod pipeline;
 pub mod ports;
 pub mod resilience;

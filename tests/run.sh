@@ -3,6 +3,7 @@
 #   ./tests/run.sh                         everything
 #   ./tests/run.sh --test it store_contract  only what has this in its name
 #   ./tests/run.sh -- --nocapture          with the tests' own output
+#   SIM_SEEDS=10000 ./tests/run.sh --test simulation   more seeds of the simulation (default 2000)
 # Servers named in RISKFLEET_TEST_DATABASE_URL, RISKFLEET_TEST_REDIS_URL or RISKFLEET_TEST_AMQP_URL
 # are used as they are; the others are started here and stopped at the end.
 set -uo pipefail

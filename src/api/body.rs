@@ -8,6 +8,8 @@ use futures::StreamExt;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 use super::problem::{Problem, ProblemType};
 use crate::domain::Invalid;
@@ -71,12 +73,23 @@ pub(super) const ITEMS_MAX: usize = 10_000;
 /// is cut off in mid-sentence sees a broken connection, not an answer.
 const EXCESS_MAX: usize = 16 << 20;
 
+/// How long a body may take whatever its length, and how many bytes a second it must bring on the
+/// mean if it takes longer: one that trickles holds a place that others wait for.
+const UNHURRIED: Duration = Duration::from_secs(10);
+const BYTES_A_SECOND_MIN: usize = 4 << 10;
+
+/// By when the next part of a body must be there.
+fn due(began: Instant, read: usize) -> Instant {
+    began + UNHURRIED + Duration::from_millis((read * 1_000 / BYTES_A_SECOND_MIN) as u64)
+}
+
 /// Reads a body of at most `max` bytes.
 pub(super) async fn read(body: Body, headers: &HeaderMap, max: usize) -> Result<Bytes, Problem> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok()).unwrap_or(0);
     let (mut read, mut whole) = (0_usize, Vec::with_capacity(announced.min(max)));
-    let mut chunks = body.into_data_stream();
-    while let Some(chunk) = chunks.next().await {
+    let (mut chunks, began) = (body.into_data_stream(), Instant::now());
+    let slow = |_| Problem::new(ProblemType::BodySlow, "what is missing of the body did not come in time");
+    while let Some(chunk) = timeout_at(due(began, read), chunks.next()).await.map_err(slow)? {
         let chunk = chunk.map_err(|_| Problem::new(ProblemType::BadBody, "the body broke off"))?;
         read = read.saturating_add(chunk.len());
         if read <= max {
@@ -171,6 +184,28 @@ mod tests {
             assert_eq!(media(bad), Err(ProblemType::UnsupportedMediaType), "{bad}");
         }
         assert!(Media::of(&HeaderMap::new(), &Media::ALL).is_err());
+    }
+
+    /// A body of so many parts, one each `pause`.
+    fn parts(part: &'static [u8], count: usize, pause: Duration) -> Body {
+        let one = move |n: usize| async move {
+            tokio::time::sleep(pause).await;
+            (n < count).then(|| (Ok::<_, std::convert::Infallible>(Bytes::from_static(part)), n + 1))
+        };
+        Body::from_stream(futures::stream::unfold(0, one))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_trickles_is_given_up_and_one_that_is_only_slow_is_read() {
+        let read = |body| async { read(body, &HeaderMap::new(), 1 << 20).await };
+        let trickle = read(parts(b"x", 1_000, Duration::from_secs(1))).await;
+        assert_eq!(trickle.expect_err("too slow").what(), ProblemType::BodySlow);
+        let silent = Body::from_stream(futures::stream::pending::<Result<Bytes, std::convert::Infallible>>());
+        let began = Instant::now();
+        assert_eq!(read(silent).await.expect_err("silent").what(), ProblemType::BodySlow);
+        assert_eq!(began.elapsed(), UNHURRIED);
+        let slow = read(parts(&[b' '; BYTES_A_SECOND_MIN], 20, Duration::from_secs(1))).await;
+        assert_eq!(slow.expect("fast enough").len(), 20 * BYTES_A_SECOND_MIN);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::observe::RequestContext;
 use super::problem::Problem;
 use super::schemas::{CloudEventInput, EventInput};
 use super::views::AcceptedEvent;
-use super::{Shared, submit};
+use super::{Sending, submit};
 use crate::domain::event::Kind;
 
 /// Send one compliance event
@@ -19,10 +19,10 @@ use crate::domain::event::Kind;
     path = "/v1/compliance",
     tag = "events",
     params(
-        ("X-Tenant-ID" = Option<String>, Header, description = "Must agree with the credential"),
-        ("X-Idempotency-Key" = Option<String>, Header,
+        ("X-Tenant-ID" = Option<String>, Header, pattern = "^[A-Za-z0-9._-]{1,128}$", description = "Must agree with the credential"),
+        ("X-Idempotency-Key" = Option<String>, Header, pattern = "^[ -~]{1,255}$",
             description = "Required; `Idempotency-Key` is the same. CloudEvents have source and id"),
-        ("X-Correlation-ID" = Option<String>, Header, description = "Made when absent; returned"),
+        ("X-Correlation-ID" = Option<String>, Header, pattern = "^[ -~]{1,255}$", description = "Made when absent; returned"),
         ("Prefer" = Option<String>, Header, description = "`wait=SECONDS`, at most 60"),
         ("traceparent" = Option<String>, Header, description = "W3C trace context"),
     ),
@@ -34,12 +34,13 @@ use crate::domain::event::Kind;
         SubmitProblems,
     ),
     security((), ("bearer" = [])),
+    extensions(("x-permission" = json!("create"))),
 )]
 pub(super) async fn post_compliance(
-    State(api): State<Shared>,
+    State(sending): State<Sending>,
     caller: Caller,
     context: RequestContext,
     request: Request,
 ) -> Result<Response, Problem> {
-    submit::answer(&api, (caller, context), request, &Media::SINGLE, Some(Kind::Compliance)).await
+    submit::answer(&sending, (caller, context), request, &Media::SINGLE, Some(Kind::Compliance)).await
 }

@@ -22,6 +22,7 @@ use super::{Shared, json, unreadable};
     params(("id" = String, Path, description = "The event's id")),
     responses((status = 200, body = DecisionView, description = "The decision"), ReadProblems),
     security((), ("bearer" = [])),
+    extensions(("x-permission" = json!("view"))),
 )]
 pub(super) async fn get_decision(
     State(api): State<Shared>,

@@ -22,9 +22,9 @@ use super::views::{AcceptedEvent, BatchAnswer, BatchItem};
 #[derive(utoipa::OpenApi)]
 #[openapi(
     info(
-        title = "riskfleet producer API",
-        description = "Send risk and compliance events, read back what was decided. Errors are RFC 9457 problem \
-            details with a stable `type`.",
+        title = "riskfleet API",
+        description = "Send risk and compliance events, read back what was decided, and look after what failed. \
+            Errors are RFC 9457 problem details with a stable `type`.",
     ),
     components(schemas(
         Accepted, AcceptedEvent, BatchAnswer, BatchItem, BatchEventInput, CloudEventInput, DecisionView, EvaluationView,
@@ -34,6 +34,12 @@ use super::views::{AcceptedEvent, BatchAnswer, BatchItem};
     modifiers(&Bearer),
     tags(
         (name = "events", description = "Sending events and reading them back"),
+        (name = "dead-letters", description = "Events that failed for good: reading, replaying, discarding them"),
+        (name = "approvals", description = "What the workflow escalates: people claim, comment and decide it"),
+        (name = "audit", description = "The chains of the audit, and what is signed over them"),
+        (name = "fleet", description = "The fleet as a whole"),
+        (name = "tenants", description = "How long things are kept, and what must not go"),
+        (name = "keys", description = "API keys: making, listing and revoking them"),
         (name = "tenant", description = "Who the caller is taken for"),
         (name = "operations", description = "Health, metrics, this document"),
     ),
@@ -44,7 +50,7 @@ struct Bearer;
 
 impl Modify for Bearer {
     fn modify(&self, document: &mut OpenApi) {
-        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT, or an API key").build();
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
     }
@@ -55,7 +61,21 @@ pub(super) struct SubmitProblems;
 
 impl IntoResponses for SubmitProblems {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
-        let not_here = [ProblemType::NotFound, ProblemType::NotDecided, ProblemType::MethodNotAllowed];
+        let not_here = [
+            ProblemType::NotFound,
+            ProblemType::Expired,
+            ProblemType::NotDecided,
+            ProblemType::NotDead,
+            ProblemType::Discarded,
+            ProblemType::NotEscalated,
+            ProblemType::AlreadyDecided,
+            ProblemType::Claimed,
+            ProblemType::NotClaimed,
+            ProblemType::SecondLevel,
+            ProblemType::RequestFull,
+            ProblemType::BadQuery,
+            ProblemType::MethodNotAllowed,
+        ];
         problems(|what| !not_here.contains(&what))
     }
 }
@@ -65,7 +85,10 @@ pub(super) struct ReadProblems;
 
 impl IntoResponses for ReadProblems {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
-        problems(|what| reading(what) || matches!(what, ProblemType::NotFound | ProblemType::NotDecided))
+        problems(|what| {
+            let those = [ProblemType::NotFound, ProblemType::NotDecided, ProblemType::Expired];
+            reading(what) || those.contains(&what)
+        })
     }
 }
 
@@ -78,10 +101,124 @@ impl IntoResponses for ContextProblems {
     }
 }
 
+/// Refusals of the route that lists dead letters.
+pub(super) struct ListProblems;
+
+impl IntoResponses for ListProblems {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        problems(|what| reading(what) || what == ProblemType::BadQuery)
+    }
+}
+
+/// Refusals of the route that shows one dead letter.
+pub(super) struct ShowProblems;
+
+impl IntoResponses for ShowProblems {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        problems(|what| reading(what) || matches!(what, ProblemType::NotFound | ProblemType::Expired))
+    }
+}
+
+/// Refusals of the routes that change a dead letter.
+pub(super) struct ChangeProblems;
+
+impl IntoResponses for ChangeProblems {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        let those = [ProblemType::NotFound, ProblemType::NotDead, ProblemType::Discarded, ProblemType::Expired];
+        problems(|what| reading(what) || giving_a_reason(what) || those.contains(&what))
+    }
+}
+
+/// Refusals of the routes that change an approval request.
+pub(super) struct ActProblems;
+
+impl IntoResponses for ActProblems {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        let those = [
+            ProblemType::NotFound,
+            ProblemType::NotEscalated,
+            ProblemType::AlreadyDecided,
+            ProblemType::Claimed,
+            ProblemType::NotClaimed,
+            ProblemType::SecondLevel,
+            ProblemType::RequestFull,
+        ];
+        problems(|what| reading(what) || giving_a_reason(what) || those.contains(&what))
+    }
+}
+
+/// Refusals of the route that shows the fleet.
+pub(super) struct FleetProblems;
+
+impl IntoResponses for FleetProblems {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        problems(reading)
+    }
+}
+
+/// Refusals of the route that asks for a repair.
+pub(super) struct RepairProblems;
+
+impl IntoResponses for RepairProblems {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        problems(|what| reading(what) || giving_a_reason(what))
+    }
+}
+
+/// Refusals of the route that shows a tenant.
+pub(super) struct TenantShowProblems;
+
+impl IntoResponses for TenantShowProblems {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        problems(|what| reading(what) || what == ProblemType::NotFound)
+    }
+}
+
+/// Refusals of the routes that change a tenant.
+pub(super) struct TenantChangeProblems;
+
+impl IntoResponses for TenantChangeProblems {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        problems(|what| reading(what) || giving_a_reason(what) || what == ProblemType::NotFound)
+    }
+}
+
+/// Refusals of the route that makes a key.
+pub(super) struct NewKeyProblems;
+
+impl IntoResponses for NewKeyProblems {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        problems(|what| reading(what) || giving_a_reason(what))
+    }
+}
+
+/// Refusals of the route that revokes a key.
+pub(super) struct RevokeProblems;
+
+impl IntoResponses for RevokeProblems {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        problems(|what| reading(what) || giving_a_reason(what) || what == ProblemType::NotFound)
+    }
+}
+
+fn giving_a_reason(what: ProblemType) -> bool {
+    matches!(
+        what,
+        ProblemType::BrokenJson
+            | ProblemType::BadBody
+            | ProblemType::BodySlow
+            | ProblemType::TooLarge
+            | ProblemType::UnsupportedMediaType
+            | ProblemType::Validation
+    )
+}
+
 fn reading(what: ProblemType) -> bool {
     matches!(
         what,
         ProblemType::BadHeader
+            | ProblemType::UriTooLong
+            | ProblemType::TooManyRequests
             | ProblemType::Unauthorized
             | ProblemType::TenantMismatch
             | ProblemType::Forbidden

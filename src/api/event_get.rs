@@ -4,17 +4,20 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 
-use super::auth::{Caller, Permission};
+use super::auth::Caller;
 use super::docs::ReadProblems;
 use super::observe::RequestContext;
 use super::problem::Problem;
 use super::schemas::EventView;
 use super::views::event_view;
 use super::{ApiState, Shared, json, unreadable};
-use crate::domain::EventId;
+use crate::domain::retention::Day;
+use crate::domain::{EventId, Permission};
 use crate::ports::store::EventRecord;
 
 /// Read an event
+///
+/// 410 with type `expired` for an id of a day that retention has dropped.
 #[utoipa::path(
     get,
     path = "/v1/events/{id}",
@@ -22,6 +25,7 @@ use crate::ports::store::EventRecord;
     params(("id" = String, Path, description = "The event's id")),
     responses((status = 200, body = EventView, description = "The event and where it stands"), ReadProblems),
     security((), ("bearer" = [])),
+    extensions(("x-permission" = json!("view"))),
 )]
 pub(super) async fn get_event(
     State(api): State<Shared>,
@@ -41,10 +45,15 @@ pub(super) async fn find(
     context: &RequestContext,
     id: &str,
 ) -> Result<EventRecord, Problem> {
-    caller.must(Permission::View)?;
+    caller.require(Permission::View)?;
     let id = EventId::parse(id).map_err(|_| Problem::no_event())?;
-    let record = api.store.event(id).await?.filter(|record| caller.sees(&record.event.tenant));
-    let record = record.ok_or_else(Problem::no_event)?;
+    let Some(record) = api.store.event(&caller.scope(), id).await? else {
+        return Err(match api.store.expired_day(Day::of(id)).await? {
+            Some(expired) => Problem::expired(&expired),
+            None => Problem::no_event(),
+        });
+    };
+    let record = Some(record).filter(|record| caller.sees(&record.event.tenant)).ok_or_else(Problem::no_event)?;
     context.note_tenant(&record.event.tenant);
     Ok(record)
 }

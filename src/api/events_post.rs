@@ -10,7 +10,7 @@ use super::observe::RequestContext;
 use super::problem::Problem;
 use super::schemas::{Accepted, BatchEventInput, CloudEventInput, EventsInput};
 use super::views::{AcceptedEvent, BatchAnswer};
-use super::{Shared, submit};
+use super::{Sending, submit};
 
 /// Send events
 ///
@@ -21,10 +21,10 @@ use super::{Shared, submit};
     path = "/v1/events",
     tag = "events",
     params(
-        ("X-Tenant-ID" = Option<String>, Header, description = "Must agree with the credential"),
-        ("X-Idempotency-Key" = Option<String>, Header,
+        ("X-Tenant-ID" = Option<String>, Header, pattern = "^[A-Za-z0-9._-]{1,128}$", description = "Must agree with the credential"),
+        ("X-Idempotency-Key" = Option<String>, Header, pattern = "^[ -~]{1,255}$",
             description = "Required for a single event; `Idempotency-Key` is the same. CloudEvents have source and id"),
-        ("X-Correlation-ID" = Option<String>, Header, description = "Made when absent; returned"),
+        ("X-Correlation-ID" = Option<String>, Header, pattern = "^[ -~]{1,255}$", description = "Made when absent; returned"),
         ("Prefer" = Option<String>, Header,
             description = "`wait=SECONDS`, at most 60: a single event is answered with its decision when it comes in time"),
         ("traceparent" = Option<String>, Header, description = "W3C trace context"),
@@ -44,13 +44,14 @@ use super::{Shared, submit};
         SubmitProblems,
     ),
     security((), ("bearer" = [])),
+    extensions(("x-permission" = json!("create"))),
 )]
 pub(super) async fn post_events(
-    State(api): State<Shared>,
+    State(sending): State<Sending>,
     caller: Caller,
     context: RequestContext,
     request: Request,
 ) -> Result<Response, Problem> {
     let every = [Media::Json, Media::Lines, Media::CloudEvent, Media::CloudEvents];
-    submit::answer(&api, (caller, context), request, &every, None).await
+    submit::answer(&sending, (caller, context), request, &every, None).await
 }

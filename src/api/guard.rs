@@ -45,6 +45,19 @@ pub(super) async fn bound(State(bounds): State<Bounds>, request: Request, next: 
     }
 }
 
+/// The longest path and query together, in bytes.
+const URI_BYTES_MAX: usize = 8 << 10;
+
+/// Nobody reads what stands in a very long path, and everybody would log it.
+pub(super) async fn short_uri(request: Request, next: Next) -> Response {
+    let length = request.uri().path_and_query().map_or(0, |both| both.as_str().len());
+    if length > URI_BYTES_MAX {
+        let detail = format!("path and query have more than {URI_BYTES_MAX} bytes");
+        return Problem::new(ProblemType::UriTooLong, detail).into_response();
+    }
+    next.run(request).await
+}
+
 /// Without authentication, only programs on this machine are let in: a web page that somebody has
 /// open here gives itself away by its origin, and a name rebound to this machine by its host.
 pub(super) async fn loopback_only(request: Request, next: Next) -> Response {

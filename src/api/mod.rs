@@ -1,7 +1,9 @@
-//! Role: the producers' HTTP API, and the health and metrics that every process shows.
+//! Role: the HTTP APIs of producers and of operators, and the health and metrics that every process
+//! shows.
 //!
 //! Owns HTTP: what a request must look like, what an answer looks like. Hands events to the
-//! `Intake`, reads them back from the `EventStore`; never stores, publishes or decides anything.
+//! `Intake` and what people decide to the `EventStore`, and reads both back; never publishes or
+//! decides anything.
 //! One endpoint a file, with its part of the OpenAPI document.
 //!
 //! # Decisions
@@ -13,6 +15,7 @@
 pub mod auth;
 mod body;
 mod compliance_post;
+mod control;
 mod decision_get;
 mod docs;
 mod event_get;
@@ -22,7 +25,9 @@ mod headers;
 pub mod health;
 mod metrics_get;
 mod observe;
+mod pace;
 pub mod problem;
+mod refusals;
 mod risk_post;
 mod schemas;
 mod submit;
@@ -30,11 +35,12 @@ mod tenant_context;
 mod timeline_get;
 mod views;
 
-use axum::Router;
+use axum::extract::FromRef;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,15 +51,18 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::config::Settings;
+use crate::domain::ApprovalRules;
 use crate::lifecycle::{SystemClock, SystemEntropy};
-use crate::ports::{Clock, Entropy, EventStore, Intake};
+use crate::ports::{Clock, Entropy, EventStore, Intake, Registry};
 use crate::telemetry::Prometheus;
 
 pub use auth::Authenticator;
 pub use health::Probe;
 use health::Probes;
 use observe::Observer;
+use pace::Paces;
 use problem::{Problem, ProblemType};
+pub use refusals::{RefusalWriter, Refusals};
 
 /// Bounds of requests.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +75,14 @@ pub struct Limits {
     pub requests_max: usize,
     /// Of a request's time, what it waits for a decision not counted.
     pub request_timeout: Duration,
+    /// Requests a second with one credential; 0: no bound.
+    pub caller_requests_per_s: u32,
+    /// Requests a second of one address whose credential does not hold; 0: no bound.
+    pub refused_requests_per_s: u32,
+    /// Whether a proxy in front does TLS and says in `X-Forwarded-For` whom it speaks for.
+    pub behind_proxy: bool,
+    /// Whether callers come by HTTPS, here or at that proxy.
+    pub https: bool,
 }
 
 impl From<&Settings> for Limits {
@@ -75,42 +92,120 @@ impl From<&Settings> for Limits {
             event_bytes_max: settings.event_bytes_max,
             requests_max: settings.requests_max,
             request_timeout: settings.request_timeout(),
+            caller_requests_per_s: settings.caller_requests_per_s,
+            refused_requests_per_s: settings.refused_requests_per_s,
+            behind_proxy: settings.behind_proxy,
+            https: settings.behind_proxy || settings.tls_cert_file.is_some(),
         }
     }
 }
 
 /// What the API stands on.
 pub struct ApiState {
-    /// Takes events.
-    pub intake: Arc<dyn Intake>,
-    /// Reads them back.
+    /// Reads events back, and takes what people decide about them.
     pub store: Arc<dyn EventStore>,
+    /// What people govern by.
+    pub registry: Arc<dyn Registry>,
+    /// Which approval requests are overdue, and whose they then are.
+    pub approvals: ApprovalRules,
+    /// The public key that signs the audit, where this process does.
+    pub audit_key: Option<[u8; 32]>,
     /// Checks callers.
     pub auth: Authenticator,
     /// For tokens and durations.
     pub clock: Arc<dyn Clock>,
     /// For correlation ids.
     pub entropy: Arc<dyn Entropy>,
+    /// How long the fleet keeps what a tenant has no retention of its own for, in days; 0: for ever.
+    pub retention_days: u32,
     /// Bounds of requests.
     pub limits: Limits,
     /// What health asks.
     pub probes: Vec<Probe>,
     /// What `/metrics` shows.
     pub prometheus: Prometheus,
+    /// Where refusals of known callers go, to be chained.
+    pub refusals: Refusals,
 }
 
 type Shared = Arc<ApiState>;
 
+/// What the routes stand on that take events.
+#[derive(Clone)]
+struct Sending {
+    api: Shared,
+    intake: Arc<dyn Intake>,
+}
+
+impl FromRef<Sending> for Shared {
+    fn from_ref(sending: &Sending) -> Self {
+        Self::clone(&sending.api)
+    }
+}
+
+/// Whom a listener answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plane {
+    /// Producers: events.
+    Producers,
+    /// Operators: approvals, dead letters, the fleet.
+    Control,
+    /// Both.
+    Whole,
+}
+
+impl Plane {
+    fn title(self) -> &'static str {
+        match self {
+            Self::Producers => "riskfleet producer API",
+            Self::Control => "riskfleet control API",
+            Self::Whole => "riskfleet API",
+        }
+    }
+}
+
 /// The producer API with health, metrics and documents: everything of one port.
-pub fn router(state: ApiState) -> Router {
-    let observer = Observer { clock: Arc::clone(&state.clock), entropy: Arc::clone(&state.entropy) };
-    let bounds = guard::Bounds::new(state.limits.requests_max, state.limits.request_timeout);
-    let open = state.auth.is_open();
-    let ops = ops(Probes::new(state.probes.clone()), state.prometheus.clone());
-    let events = Router::from(v1()).with_state(Arc::new(state)).route_layer(from_fn_with_state(bounds, guard::bound));
-    let documents = Router::from(documents()).with_state(Arc::new(openapi()));
-    let mut router = with_fallbacks(events.merge(ops).merge(documents).merge(docs::page()));
-    if open {
+pub fn router(state: ApiState, intake: Arc<dyn Intake>) -> Router {
+    let api = Arc::new(state);
+    listener(&api, Plane::Producers, producer_routes(&api, intake))
+}
+
+/// The control API with health, metrics and documents.
+pub fn control_router(state: ApiState) -> Router {
+    let api = Arc::new(state);
+    listener(&api, Plane::Control, control_routes(&api))
+}
+
+/// Both APIs on one port.
+pub fn whole_router(state: ApiState, intake: Arc<dyn Intake>) -> Router {
+    let api = Arc::new(state);
+    listener(&api, Plane::Whole, producer_routes(&api, intake).merge(control_routes(&api)))
+}
+
+fn producer_routes(api: &Shared, intake: Arc<dyn Intake>) -> Router {
+    let sending = Sending { api: Arc::clone(api), intake };
+    Router::from(sends()).with_state(sending).merge(Router::from(reads()).with_state(Arc::clone(api)))
+}
+
+fn control_routes(api: &Shared) -> Router {
+    Router::from(control::routes()).with_state(Arc::clone(api))
+}
+
+fn listener(api: &Shared, plane: Plane, routes: Router) -> Router {
+    let observer = Observer {
+        https: api.limits.https,
+        clock: Arc::clone(&api.clock),
+        entropy: Arc::clone(&api.entropy),
+        behind_proxy: api.limits.behind_proxy,
+        refusals: api.refusals.clone(),
+    };
+    let paces = Arc::new(Paces::new(&api.limits, &api.clock));
+    let bounds = guard::Bounds::new(api.limits.requests_max, api.limits.request_timeout);
+    let ops = ops(Probes::new(api.probes.clone()), api.prometheus.clone());
+    let routes = routes.route_layer(from_fn_with_state(bounds, guard::bound)).layer(Extension(paces));
+    let documents = Router::from(documents()).with_state(Arc::new(openapi(plane)));
+    let mut router = with_fallbacks(routes.merge(ops).merge(documents).merge(docs::page()));
+    if api.auth.is_open() {
         router = router.layer(from_fn(guard::loopback_only));
     }
     observed(router, observer)
@@ -118,25 +213,40 @@ pub fn router(state: ApiState) -> Router {
 
 /// Health and metrics alone, for a process without an API.
 pub fn ops_router(probes: Vec<Probe>, prometheus: Prometheus) -> Router {
-    let observer = Observer { clock: Arc::new(SystemClock::new()), entropy: Arc::new(SystemEntropy) };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    // Nobody is authenticated here, so nobody is refused.
+    let (refusals, _) = Refusals::new(Arc::clone(&clock));
+    let observer = Observer { https: false, clock, entropy: Arc::new(SystemEntropy), behind_proxy: false, refusals };
     observed(with_fallbacks(ops(Probes::new(probes), prometheus)), observer)
 }
 
-/// The OpenAPI document of [`router`].
-pub fn openapi() -> OpenApi {
+/// The OpenAPI document of what a plane answers.
+pub fn openapi(plane: Plane) -> OpenApi {
     let mut whole = docs::Whole::openapi();
-    let parts = [v1().into_openapi(), probes().into_openapi(), scrape().into_openapi(), documents().into_openapi()];
+    plane.title().clone_into(&mut whole.info.title);
+    let producers = || vec![sends().into_openapi(), reads().into_openapi()];
+    let control = || vec![control::routes().into_openapi()];
+    let mut parts = match plane {
+        Plane::Producers => producers(),
+        Plane::Control => control(),
+        Plane::Whole => [producers(), control()].concat(),
+    };
+    parts.extend([probes().into_openapi(), scrape().into_openapi(), documents().into_openapi()]);
     for part in parts {
         whole.merge(part);
     }
     whole
 }
 
-fn v1() -> OpenApiRouter<Shared> {
+fn sends() -> OpenApiRouter<Sending> {
     OpenApiRouter::new()
         .routes(routes!(events_post::post_events))
         .routes(routes!(risk_post::post_risk))
         .routes(routes!(compliance_post::post_compliance))
+}
+
+fn reads() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
         .routes(routes!(event_get::get_event))
         .routes(routes!(decision_get::get_decision))
         .routes(routes!(timeline_get::get_timeline))
@@ -170,6 +280,7 @@ fn with_fallbacks(router: Router) -> Router {
 
 /// The outermost layers: a panic becomes an answer, and every answer is observed.
 fn observed(router: Router, observer: Observer) -> Router {
+    let router = router.layer(from_fn(guard::short_uri));
     router.layer(CatchPanicLayer::custom(guard::panicked)).layer(from_fn_with_state(observer, observe::observe))
 }
 

@@ -8,7 +8,10 @@ use serde::Serialize;
 use std::time::Duration;
 use utoipa::ToSchema;
 
-use crate::domain::{EventId, Invalid, Violation};
+use super::schemas::StatusName;
+use crate::domain::approval::Refusal;
+use crate::domain::retention::ExpiredDay;
+use crate::domain::{EventId, Invalid, Permission, Status, Violation, time};
 use crate::ports::StoreError;
 use crate::ports::intake::IntakeError;
 
@@ -22,8 +25,14 @@ pub enum ProblemType {
     BrokenJson,
     /// A header that can't be read, or two that disagree.
     BadHeader,
+    /// A part of the query that can't be read.
+    BadQuery,
     /// A body that did not arrive whole.
     BadBody,
+    /// A body that comes too slowly.
+    BodySlow,
+    /// A path and query over their bound.
+    UriTooLong,
     /// No tenant in credential, header or event.
     TenantMissing,
     /// No idempotency key.
@@ -36,8 +45,26 @@ pub enum ProblemType {
     Forbidden,
     /// Nothing there, for this caller.
     NotFound,
+    /// The event's day was dropped by retention.
+    Expired,
     /// The event is not decided.
     NotDecided,
+    /// The event is no dead letter.
+    NotDead,
+    /// The dead letter was discarded.
+    Discarded,
+    /// No person was asked about the event.
+    NotEscalated,
+    /// Somebody has decided the approval request before.
+    AlreadyDecided,
+    /// Somebody else has claimed the approval request.
+    Claimed,
+    /// Nobody has claimed the approval request.
+    NotClaimed,
+    /// The approval request was overdue: only the second role decides it.
+    SecondLevel,
+    /// The approval request keeps no more comments or claims.
+    RequestFull,
     /// The route has other methods.
     MethodNotAllowed,
     /// The key stands for another payload.
@@ -46,8 +73,14 @@ pub enum ProblemType {
     TooLarge,
     /// The content type is none that the route reads.
     UnsupportedMediaType,
-    /// JSON, but no valid event.
+    /// JSON, with wrong fields.
     Validation,
+    /// The tenant's share of the accept queue is used up.
+    TenantFull,
+    /// The tenant sends faster than it may.
+    RateLimited,
+    /// The caller asks more often than it may, or the address is refused too often.
+    TooManyRequests,
     /// A defect of ours.
     Internal,
     /// Something that is needed is away or full; come again.
@@ -58,22 +91,37 @@ pub enum ProblemType {
 
 impl ProblemType {
     /// Every type, for the documents.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 33] = [
         Self::BrokenJson,
         Self::BadHeader,
+        Self::BadQuery,
         Self::BadBody,
+        Self::BodySlow,
+        Self::UriTooLong,
         Self::TenantMissing,
         Self::KeyMissing,
         Self::Unauthorized,
         Self::TenantMismatch,
         Self::Forbidden,
         Self::NotFound,
+        Self::Expired,
         Self::NotDecided,
+        Self::NotDead,
+        Self::Discarded,
+        Self::NotEscalated,
+        Self::AlreadyDecided,
+        Self::Claimed,
+        Self::NotClaimed,
+        Self::SecondLevel,
+        Self::RequestFull,
         Self::MethodNotAllowed,
         Self::IdempotencyConflict,
         Self::TooLarge,
         Self::UnsupportedMediaType,
         Self::Validation,
+        Self::TenantFull,
+        Self::RateLimited,
+        Self::TooManyRequests,
         Self::Internal,
         Self::Unavailable,
         Self::Timeout,
@@ -83,14 +131,26 @@ impl ProblemType {
         match self {
             Self::BrokenJson => (StatusCode::BAD_REQUEST, "broken-json", "The body is no JSON"),
             Self::BadHeader => (StatusCode::BAD_REQUEST, "bad-header", "A header can't be read"),
+            Self::BadQuery => (StatusCode::BAD_REQUEST, "bad-query", "The query can't be read"),
             Self::BadBody => (StatusCode::BAD_REQUEST, "bad-body", "The body did not arrive whole"),
+            Self::BodySlow => (StatusCode::REQUEST_TIMEOUT, "body-slow", "The body came too slowly"),
+            Self::UriTooLong => (StatusCode::URI_TOO_LONG, "uri-too-long", "Path and query are too long"),
             Self::TenantMissing => (StatusCode::BAD_REQUEST, "tenant-missing", "No tenant is given"),
             Self::KeyMissing => (StatusCode::BAD_REQUEST, "idempotency-key-missing", "No idempotency key is given"),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "No valid credential is given"),
             Self::TenantMismatch => (StatusCode::FORBIDDEN, "tenant-mismatch", "The tenant is not the caller's"),
             Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "The caller may not do this"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such thing here"),
+            Self::Expired => (StatusCode::GONE, "expired", "What was here is gone: its retention is over"),
             Self::NotDecided => (StatusCode::NOT_FOUND, "not-decided", "The event is not decided"),
+            Self::NotDead => (StatusCode::CONFLICT, "not-dead", "The event is no dead letter"),
+            Self::Discarded => (StatusCode::CONFLICT, "discarded", "The dead letter was discarded"),
+            Self::NotEscalated => (StatusCode::CONFLICT, "not-escalated", "No person was asked about the event"),
+            Self::AlreadyDecided => (StatusCode::CONFLICT, "already-decided", "Somebody has decided it before"),
+            Self::Claimed => (StatusCode::CONFLICT, "claimed", "Somebody else has claimed it"),
+            Self::NotClaimed => (StatusCode::CONFLICT, "not-claimed", "Nobody has claimed it"),
+            Self::SecondLevel => (StatusCode::FORBIDDEN, "second-level", "It was overdue and is the second role's"),
+            Self::RequestFull => (StatusCode::CONFLICT, "request-full", "No more of these are kept"),
             Self::MethodNotAllowed => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The route has other methods")
             }
@@ -101,7 +161,14 @@ impl ProblemType {
             Self::UnsupportedMediaType => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The content type is not read here")
             }
-            Self::Validation => (StatusCode::UNPROCESSABLE_ENTITY, "validation", "The event is not valid"),
+            Self::Validation => (StatusCode::UNPROCESSABLE_ENTITY, "validation", "What was sent is not valid"),
+            Self::TenantFull => {
+                (StatusCode::TOO_MANY_REQUESTS, "tenant-queue-full", "Too much of the tenant waits to be taken")
+            }
+            Self::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "rate-limited", "The tenant sends faster than it may"),
+            Self::TooManyRequests => {
+                (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "The caller asks more often than it may")
+            }
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something failed that should not"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not now; try again"),
             Self::Timeout => (StatusCode::SERVICE_UNAVAILABLE, "timeout", "It took too long; try again"),
@@ -131,7 +198,18 @@ pub struct Problem {
     detail: String,
     errors: Vec<Violation>,
     event_id: Option<EventId>,
+    event_status: Option<Status>,
     retry_after: Option<Duration>,
+    missing: Option<Permission>,
+}
+
+/// What the answer to a caller that was refused (403) remembers of it, for the audit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Refused {
+    /// Which kind of refusal.
+    pub(super) what: ProblemType,
+    /// The permission that the caller does not have.
+    pub(super) missing: Option<Permission>,
 }
 
 /// A refusal as sent (RFC 9457).
@@ -153,10 +231,15 @@ pub(super) struct ProblemBody {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<ViolationBody>)]
     errors: Vec<Violation>,
-    /// The event that the key stands for, for `idempotency-conflict`.
+    /// The event that it is about, for `idempotency-conflict`, `not-dead`, `discarded`, and what may not
+    /// be done with an approval request.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = "uuid")]
     event_id: Option<EventId>,
+    /// Where the event stands, for `not-dead` and for approval requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<StatusName>)]
+    event_status: Option<Status>,
     /// Place of the item in the batch, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<usize>,
@@ -178,12 +261,37 @@ pub(super) struct ViolationBody {
 impl Problem {
     /// A problem with the words for this time.
     pub fn new(what: ProblemType, detail: impl Into<String>) -> Self {
-        Self { what, detail: detail.into(), errors: Vec::new(), event_id: None, retry_after: None }
+        Self {
+            what,
+            detail: detail.into(),
+            errors: Vec::new(),
+            event_id: None,
+            event_status: None,
+            retry_after: None,
+            missing: None,
+        }
+    }
+
+    /// Whether it says that a credential does not hold.
+    pub(super) fn is_unauthorized(&self) -> bool {
+        self.what == ProblemType::Unauthorized
+    }
+
+    /// A permission that none of the caller's roles has.
+    pub(super) fn forbidden(missing: Permission, detail: impl Into<String>) -> Self {
+        Self { missing: Some(missing), ..Self::new(ProblemType::Forbidden, detail) }
     }
 
     /// An event that the caller can't see or that is not there: the same words for both.
     pub(super) fn no_event() -> Self {
         Self::new(ProblemType::NotFound, "no such event")
+    }
+
+    /// A day that is gone with all its events, of every tenant: who asks learns nothing of another's.
+    pub(super) fn expired(gone: &ExpiredDay) -> Self {
+        let detail =
+            format!("every event of {} is gone since {}: its retention is over", gone.day, time::text(gone.at));
+        Self::new(ProblemType::Expired, detail)
     }
 
     /// A key that stands for another payload.
@@ -192,9 +300,39 @@ impl Problem {
         Self { event_id: Some(event), ..Self::new(ProblemType::IdempotencyConflict, detail) }
     }
 
+    /// An event that is no dead letter, where a dead letter was meant.
+    pub(super) fn not_dead(event: EventId, status: Status) -> Self {
+        let detail = format!("the event's status is {status}");
+        Self { event_id: Some(event), event_status: Some(status), ..Self::new(ProblemType::NotDead, detail) }
+    }
+
+    /// A dead letter that somebody has discarded.
+    pub(super) fn discarded(event: EventId) -> Self {
+        Self { event_id: Some(event), ..Self::new(ProblemType::Discarded, "the dead letter was discarded before") }
+    }
+
+    /// What may not be done with an approval request.
+    pub(super) fn refused(event: EventId, refusal: &Refusal) -> Self {
+        let (what, event_status) = match refusal {
+            Refusal::NotEscalated => (ProblemType::NotEscalated, None),
+            Refusal::AlreadyDecided { outcome, .. } => (ProblemType::AlreadyDecided, Some(outcome.status())),
+            Refusal::Claimed { .. } => (ProblemType::Claimed, Some(Status::Escalated)),
+            Refusal::NotClaimed => (ProblemType::NotClaimed, Some(Status::Escalated)),
+            Refusal::SecondLevel => (ProblemType::SecondLevel, Some(Status::Escalated)),
+            Refusal::Full(_) => (ProblemType::RequestFull, None),
+        };
+        let detail = format!("the request about the event {refusal}");
+        Self { event_id: Some(event), event_status, ..Self::new(what, detail) }
+    }
+
     /// Something that passes; the caller comes again after `retry_after`.
     pub(super) fn passing(what: ProblemType, detail: impl Into<String>, retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..Self::new(what, detail) }
+    }
+
+    /// What went wrong this time.
+    pub fn detail(&self) -> &str {
+        &self.detail
     }
 
     /// Its type.
@@ -211,6 +349,7 @@ impl Problem {
             detail: self.detail,
             errors: self.errors,
             event_id: self.event_id,
+            event_status: self.event_status,
             index,
         }
     }
@@ -219,6 +358,7 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (what, retry_after) = (self.what, self.retry_after);
+        let refused = Refused { what, missing: self.missing };
         // Text keys and finite numbers only: the serializer has nothing to refuse.
         let text = serde_json::to_vec(&self.body(None)).unwrap_or_default();
         let mut response = (what.status(), [(CONTENT_TYPE, PROBLEM_JSON)], text).into_response();
@@ -230,6 +370,9 @@ impl IntoResponse for Problem {
         }
         if what == ProblemType::Unauthorized {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if what.status() == StatusCode::FORBIDDEN {
+            response.extensions_mut().insert(refused);
         }
         response
     }
@@ -255,12 +398,15 @@ impl From<Invalid> for Problem {
 
 impl From<IntakeError> for Problem {
     fn from(error: IntakeError) -> Self {
-        let retry_after = match &error {
-            IntakeError::Full(wait) => *wait,
-            IntakeError::Backlog { retry_after, .. } | IntakeError::StoreAway { retry_after } => *retry_after,
-            IntakeError::Stopping => Duration::from_secs(1),
+        let what = match &error {
+            IntakeError::TenantFull { .. } => ProblemType::TenantFull,
+            IntakeError::RateLimited { .. } => ProblemType::RateLimited,
+            IntakeError::Full(_)
+            | IntakeError::Backlog { .. }
+            | IntakeError::StoreAway { .. }
+            | IntakeError::Stopping => ProblemType::Unavailable,
         };
-        Self::passing(ProblemType::Unavailable, format!("failed to {error}"), retry_after)
+        Self::passing(what, format!("failed to {error}"), error.retry_after())
     }
 }
 
@@ -271,7 +417,9 @@ impl From<StoreError> for Problem {
                 tracing::warn!(error = %error, "failed to answer a request");
                 Self::passing(ProblemType::Unavailable, "the store is away", Duration::from_secs(2))
             }
-            StoreError::ClockSkew(_) | StoreError::Misfit(_) | StoreError::Fault(_) => {
+            // Said once, by the circuit.
+            StoreError::Open { retry_in } => Self::passing(ProblemType::Unavailable, "the store is away", retry_in),
+            StoreError::ClockSkew(_) | StoreError::Misfit(_) | StoreError::Refused(_) | StoreError::Fault(_) => {
                 tracing::error!(error = %error, "failed to answer a request");
                 Self::new(ProblemType::Internal, "the log says more, under this request's correlation id")
             }

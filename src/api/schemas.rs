@@ -16,14 +16,16 @@ pub(super) struct EventInput {
     /// Required, unless the route implies it.
     kind: Option<KindName>,
     /// 1 to 128 characters.
-    #[schema(default = "standard")]
+    #[schema(default = "standard", min_length = 1, max_length = 128)]
     event_type: Option<String>,
     /// The producer's schema version, 1 to 32 characters.
+    #[schema(min_length = 1, max_length = 32)]
     version: String,
     /// May be left out where credential or header gives it, and must agree when given.
     #[schema(pattern = "^[A-Za-z0-9._-]{1,128}$")]
     tenant_id: Option<String>,
     /// Whom it is about, 1 to 256 characters.
+    #[schema(min_length = 1, max_length = 256)]
     subject: Option<String>,
     /// Minor units.
     #[schema(minimum = -100_000_000_000_000_i64, maximum = 100_000_000_000_000_i64)]
@@ -38,10 +40,13 @@ pub(super) struct EventInput {
     #[schema(minimum = 0, maximum = 100)]
     risk_score: Option<f64>,
     /// Risk only.
+    #[schema(min_length = 1, max_length = 128)]
     category: Option<String>,
     /// Compliance only.
+    #[schema(min_length = 1, max_length = 256)]
     regulation_ref: Option<String>,
     /// Compliance only.
+    #[schema(min_length = 1, max_length = 128)]
     compliance_type: Option<String>,
     /// Compliance only: any flag escalates.
     regulatory_flags: Option<Vec<String>>,
@@ -56,8 +61,10 @@ pub(super) struct BatchEventInput {
     #[serde(flatten)]
     event: EventInput,
     /// Required in an array; a line of NDJSON without one gets the body's SHA-256 and its number.
+    #[schema(pattern = "^[ -~]{1,255}$")]
     idempotency_key: Option<String>,
     /// The request's, when absent.
+    #[schema(pattern = "^[ -~]{1,255}$")]
     correlation_id: Option<String>,
 }
 
@@ -82,12 +89,15 @@ pub(super) enum Accepted {
 /// A CloudEvent 1.0 in structured JSON. `source` and `id` are the idempotency key.
 #[derive(ToSchema)]
 pub(super) struct CloudEventInput {
-    #[schema(example = "1.0")]
+    #[schema(example = "1.0", pattern = "^1\\.0$")]
     specversion: String,
+    #[schema(min_length = 1)]
     id: String,
+    #[schema(min_length = 1)]
     source: String,
     /// `event_type`, where the data has none.
     #[serde(rename = "type")]
+    #[schema(min_length = 1, max_length = 128)]
     kind: String,
     /// `occurred_at`, where the data has none.
     #[schema(format = "date-time")]

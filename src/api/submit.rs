@@ -11,19 +11,19 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use std::time::Duration;
 
-use super::auth::{Caller, Permission};
+use super::auth::Caller;
 use super::body::{self, Media};
 use super::headers;
 use super::observe::RequestContext;
 use super::problem::{Problem, ProblemType};
 use super::views::{AcceptedEvent, BatchAnswer, BatchItem, shown_status};
-use super::{ApiState, json};
+use super::{ApiState, Sending, json};
 use crate::domain::audit::sha256;
 use crate::domain::event::Kind;
 use crate::domain::lines::line_key;
 use crate::domain::parse::{self, Given, Parsed};
-use crate::domain::{EventId, IdempotencyKey, Invalid, TenantId, cloudevents};
-use crate::ports::intake::{Candidate, IntakeError, Receipt, Taken};
+use crate::domain::{EventId, IdempotencyKey, Invalid, Permission, Scope, TenantId, cloudevents};
+use crate::ports::intake::{Candidate, Intake, IntakeError, Receipt, Taken};
 use crate::telemetry::names::{self, reason};
 
 /// Parsing gives way to other requests after so many items.
@@ -32,6 +32,7 @@ const ITEMS_A_TURN: usize = 256;
 /// A request for events, once its body is there.
 pub(super) struct Posted<'a> {
     api: &'a ApiState,
+    intake: &'a dyn Intake,
     context: RequestContext,
     tenant: Option<TenantId>,
     headers: HeaderMap,
@@ -41,19 +42,19 @@ pub(super) struct Posted<'a> {
 /// Answers a request that sends events. `taken` are the bodies that the route reads, `kind` is what
 /// it implies.
 pub(super) async fn answer(
-    api: &ApiState,
+    Sending { api, intake }: &Sending,
     (caller, context): (Caller, RequestContext),
     request: Request,
     taken: &[Media],
     kind: Option<Kind>,
 ) -> Result<Response, Problem> {
-    caller.must(Permission::Create)?;
+    caller.require(Permission::Create)?;
     let (parts, body) = request.into_parts();
     let headers = parts.headers;
     let answered = async {
         let media = Media::of(&headers, taken)?;
         let text = body::read(body, &headers, api.limits.body_bytes_max).await?;
-        let posted = Posted { api, context, tenant: caller.tenant, headers, kind };
+        let posted = Posted { api, intake: &**intake, context, tenant: caller.tenant, headers, kind };
         match media {
             Media::Json if taken.contains(&Media::CloudEvents) && body::is_array(&text) => posted.array(&text).await,
             Media::Json => posted.one(&text).await,
@@ -69,6 +70,8 @@ pub(super) async fn answer(
 fn intake_refused(error: IntakeError, events: usize) -> Problem {
     let reason = match &error {
         IntakeError::Full(_) | IntakeError::Backlog { .. } => reason::FULL,
+        IntakeError::TenantFull { .. } => reason::TENANT_FULL,
+        IntakeError::RateLimited { .. } => reason::RATE_LIMITED,
         IntakeError::StoreAway { .. } | IntakeError::Stopping => reason::UNAVAILABLE,
     };
     counter!(names::EVENTS_REFUSED, "reason" => reason).increment(events as u64);
@@ -78,7 +81,7 @@ fn intake_refused(error: IntakeError, events: usize) -> Problem {
 /// Counts a refusal of one event. What the intake refuses is counted where it does.
 fn count(problem: &Problem) {
     let reason = match problem.what() {
-        ProblemType::BrokenJson | ProblemType::BadBody => reason::BROKEN,
+        ProblemType::BrokenJson | ProblemType::BadBody | ProblemType::BodySlow => reason::BROKEN,
         ProblemType::Validation => reason::INVALID,
         ProblemType::TenantMissing | ProblemType::TenantMismatch => reason::TENANT,
         ProblemType::KeyMissing | ProblemType::BadHeader => reason::KEY,
@@ -87,9 +90,23 @@ fn count(problem: &Problem) {
         ProblemType::Unauthorized
         | ProblemType::Forbidden
         | ProblemType::NotFound
+        | ProblemType::Expired
         | ProblemType::NotDecided
+        | ProblemType::NotDead
+        | ProblemType::Discarded
+        | ProblemType::NotEscalated
+        | ProblemType::AlreadyDecided
+        | ProblemType::Claimed
+        | ProblemType::NotClaimed
+        | ProblemType::SecondLevel
+        | ProblemType::RequestFull
+        | ProblemType::BadQuery
+        | ProblemType::UriTooLong
+        | ProblemType::TooManyRequests
         | ProblemType::MethodNotAllowed
         | ProblemType::UnsupportedMediaType
+        | ProblemType::TenantFull
+        | ProblemType::RateLimited
         | ProblemType::Internal
         | ProblemType::Unavailable
         | ProblemType::Timeout => return,
@@ -157,7 +174,7 @@ impl Posted<'_> {
         let wait = headers::wait(&self.headers);
         let candidate = self.candidate(parsed, key, wait.is_some());
         let echo = Echo::of(&candidate);
-        let taken = self.api.intake.submit(vec![candidate]).await.map_err(|e| intake_refused(e, 1))?.pop();
+        let taken = self.intake.submit(vec![candidate]).await.map_err(|e| intake_refused(e, 1))?.pop();
         let (receipt, replayed) = match taken {
             Some(Taken::Accepted(receipt)) => (receipt, false),
             Some(Taken::Replayed(receipt)) => (receipt, true),
@@ -165,9 +182,10 @@ impl Posted<'_> {
             None => return Err(Problem::new(ProblemType::Internal, "the intake gave no answer")),
         };
         // A single replay is told by its header: the body is the first answer again.
+        let scope = Scope::Tenant(receipt.tenant_id.clone());
         let mut accepted = echo.accepted(receipt, false);
         if let Some(patience) = wait {
-            let decision = self.decision(accepted.event_id, replayed, patience).await;
+            let decision = self.decision((&scope, accepted.event_id), replayed, patience).await;
             accepted.status = decision.as_ref().and_then(shown_status).unwrap_or(accepted.status);
             accepted.decision = decision;
         }
@@ -176,18 +194,18 @@ impl Posted<'_> {
 
     /// The decision, if it comes in time. A waiter that is not told reads the store once: the word
     /// may be lost, the decision is not.
-    async fn decision(&self, event: EventId, replayed: bool, patience: Duration) -> Option<Value> {
-        if replayed && let Some(there) = self.stored_decision(event).await {
+    async fn decision(&self, of: (&Scope, EventId), replayed: bool, patience: Duration) -> Option<Value> {
+        if replayed && let Some(there) = self.stored_decision(of).await {
             return Some(there);
         }
-        match self.api.intake.decision(event, patience).await {
+        match self.intake.decision(of.1, patience).await {
             Some(told) => Some(told),
-            None => self.stored_decision(event).await,
+            None => self.stored_decision(of).await,
         }
     }
 
-    async fn stored_decision(&self, event: EventId) -> Option<Value> {
-        let read = self.api.store.event(event).await;
+    async fn stored_decision(&self, (scope, event): (&Scope, EventId)) -> Option<Value> {
+        let read = self.api.store.event(scope, event).await;
         let record = read.inspect_err(|e| tracing::warn!(error = %e, "failed to read a decision waited for")).ok()?;
         record?.decision_view().ok()?
     }
@@ -243,7 +261,7 @@ impl Posted<'_> {
         let events = candidates.len();
         let taken = match events {
             0 => Vec::new(),
-            _ => self.api.intake.submit(candidates).await.map_err(|e| intake_refused(e, events))?,
+            _ => self.intake.submit(candidates).await.map_err(|e| intake_refused(e, events))?,
         };
         Ok(batch_answer(places, taken))
     }

@@ -6,12 +6,12 @@ use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::auth::{Caller, Permission};
+use super::auth::Caller;
 use super::docs::ContextProblems;
 use super::observe::RequestContext;
 use super::problem::Problem;
 use super::{Shared, json};
-use crate::domain::{CorrelationId, Invalid, TenantId};
+use crate::domain::{CorrelationId, Invalid, Permission, TenantId};
 
 /// The request as it was understood.
 #[derive(Debug, Serialize, ToSchema)]
@@ -22,7 +22,7 @@ pub(super) struct TenantContext {
     correlation_id: CorrelationId,
     /// The credential's subject; `local` without authentication.
     subject: String,
-    /// `ADMIN`, `ANALYST`, `APPROVER`, `VIEWER`.
+    /// `ADMIN`, `ANALYST`, `APPROVER`, `VIEWER`, `OPERATOR`; `PRODUCER` for a credential without roles.
     roles: Vec<&'static str>,
     /// `on` or `off`.
     authentication: &'static str,
@@ -33,16 +33,17 @@ pub(super) struct TenantContext {
     get,
     path = "/v1/tenant/context",
     tag = "tenant",
-    params(("X-Tenant-ID" = Option<String>, Header, description = "Must agree with the credential")),
+    params(("X-Tenant-ID" = Option<String>, Header, pattern = "^[A-Za-z0-9._-]{1,128}$", description = "Must agree with the credential")),
     responses((status = 200, body = TenantContext, description = "As seen"), ContextProblems),
     security((), ("bearer" = [])),
+    extensions(("x-permission" = json!("view"))),
 )]
 pub(super) async fn get_tenant_context(
     State(api): State<Shared>,
     caller: Caller,
     context: RequestContext,
 ) -> Result<Response, Problem> {
-    caller.must(Permission::View)?;
+    caller.require(Permission::View)?;
     let shown = TenantContext {
         tenant_id: caller.tenant.ok_or(Invalid::TenantMissing)?,
         correlation_id: context.correlation_id,

@@ -15,8 +15,8 @@ use super::observe::RequestContext;
 use super::problem::Problem;
 use super::schemas::StatusName;
 use super::{Shared, unreadable};
-use crate::domain::{Decision, EventId, Outcome, Status, time};
-use crate::ports::store::{Approval, Disposition, End, EventRecord, OutboxKind};
+use crate::domain::{Decision, EventId, Outcome, Status, approval, time};
+use crate::ports::store::{Approval, Disposition, End, EventRecord, OutboxKind, PastAct, PastDeath};
 
 /// What happened to an event, oldest first.
 #[derive(Debug, Serialize, ToSchema)]
@@ -56,6 +56,7 @@ pub(super) struct Step {
     params(("id" = String, Path, description = "The event's id")),
     responses((status = 200, body = Timeline, description = "Every step so far"), ReadProblems),
     security((), ("bearer" = [])),
+    extensions(("x-permission" = json!("view"))),
 )]
 pub(super) async fn get_timeline(
     State(api): State<Shared>,
@@ -77,17 +78,37 @@ fn steps(record: &EventRecord) -> Result<Vec<Step>, serde_json::Error> {
         step(Some(event.id.created_at()), "accepted", Some(Status::Received), None, accepted),
         step(None, if waits { "waits_for_broker" } else { "published" }, None, None, json!({})),
     ];
+    // A death that was discarded is the event's end still: of it only the act is told, behind it.
+    let (replayed, discarded): (Vec<&PastDeath>, Vec<&PastDeath>) =
+        record.past.iter().partition(|past| past.act == PastAct::Replayed);
+    steps.extend(replayed.into_iter().flat_map(|past| [died(past), dealt_with(past)]));
     if let Some(end) = &record.end {
         ended(end, &mut steps)?;
-        let told = !record.unpublished.contains(&OutboxKind::Outcome);
+        // A row that stands behind a verdict is the verdict's.
+        let spoken = record.approval.as_ref().is_some_and(|approval| approval.verdict.is_some());
+        let told = spoken || !record.unpublished.contains(&OutboxKind::Outcome);
         if matches!(end.disposition, Disposition::Decided { .. }) {
             steps.push(step(None, if told { "outcome_published" } else { "outcome_waits" }, None, None, json!({})));
         }
     }
+    steps.extend(discarded.into_iter().map(dealt_with));
     if let Some(approval) = &record.approval {
-        approved(approval, &mut steps);
+        approved(approval, record.unpublished.contains(&OutboxKind::Outcome), &mut steps);
     }
     Ok(steps)
+}
+
+fn died(past: &PastDeath) -> Step {
+    let detail = json!({"class": past.class, "error": past.error, "attempts": past.attempts});
+    step(Some(past.died_at), "failed", Some(Status::Failed), None, detail)
+}
+
+fn dealt_with(past: &PastDeath) -> Step {
+    let status = match past.act {
+        PastAct::Replayed => Status::Received,
+        PastAct::Discarded => Status::Failed,
+    };
+    step(Some(past.acted_at), past.act.as_str(), Some(status), Some(past.by.clone()), json!({"reason": past.reason}))
 }
 
 fn ended(end: &End, steps: &mut Vec<Step>) -> Result<(), serde_json::Error> {
@@ -116,12 +137,24 @@ fn ended(end: &End, steps: &mut Vec<Step>) -> Result<(), serde_json::Error> {
     Ok(())
 }
 
-fn approved(approval: &Approval, steps: &mut Vec<Step>) {
-    steps.push(step(Some(approval.opened_at), "approval_opened", Some(Status::Escalated), None, json!({})));
+fn approved(approval: &Approval, waits: bool, steps: &mut Vec<Step>) {
+    let escalated = Some(Status::Escalated);
+    steps.push(step(Some(approval.opened_at), "approval_opened", escalated, None, json!({})));
+    for past in &approval.history {
+        let (name, detail) = match &past.step {
+            approval::Step::Claimed { until } => ("approval_claimed", json!({"until": time::text(*until)})),
+            approval::Step::Released => ("approval_released", json!({})),
+            approval::Step::Escalated => ("approval_escalated", json!({"level": 2})),
+            // What is said is shown with the request.
+            approval::Step::Commented { .. } => continue,
+        };
+        steps.push(step(Some(past.at), name, escalated, Some(past.by.clone()), detail));
+    }
     if let Some(verdict) = approval.verdict {
         let detail = json!({"verdict": verdict, "reason": approval.reason});
         let status = Some(Outcome::status(verdict));
         steps.push(step(approval.decided_at, "approval_decided", status, approval.decided_by.clone(), detail));
+        steps.push(step(None, if waits { "verdict_waits" } else { "verdict_published" }, None, None, json!({})));
     }
 }
 

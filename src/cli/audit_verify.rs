@@ -1,178 +1,222 @@
-//! `audit verify`: every record of every chain against the one before it, and what is stored
-//! against the hashes in the records.
+//! `audit verify`: every record of every chain against the one before it, what is stored against
+//! the hashes in the records, and the chains against the checkpoints that were signed over them.
 //!
 //! # Decisions
-//! A record's check needs only the stored sequence number and hash of the record before it, so a
-//! page is cut anywhere and its parts are checked on all cores, while the next page is read.
+//! A record is judged by itself on all cores, a page at a time while the next page is read; only the
+//! comparison of numbers and hashes is done in order. Checkpoints are read before the records, so
+//! that no chain can be shorter than they say.
 
-use serde::Serialize;
 use std::sync::Arc;
 
-use super::screen::{Ink, clean};
-use super::{CliError, Exit, Screen, table};
-use crate::domain::audit::{check, check_stored};
-use crate::domain::{ChainHead, Stream, TenantId};
+use super::audit_file::{each_checkpoint, public_key};
+use super::audit_report::Report;
+use super::{AuditSources, CliError, Exit, Screen};
+use crate::cli::args::AuditVerify;
+use crate::crypto::Trust;
+use crate::crypto::checkpoint::{CheckpointCheck, Completeness, Signatures, Worth};
+use crate::domain::chains::{ChainId, Chains, Claimant, Claims, Finding, Findings, Judged, judge};
+use crate::domain::checkpoint::{Anchor, Checkpoint, NotedHead};
+use crate::domain::retention::Expired;
+use crate::domain::{AuditBody, Stream, TenantId};
 use crate::ports::store::{AuditCursor, AuditLine};
-use crate::ports::{EventStore, StoreError};
+use crate::ports::{Checkpoints, StoreError};
 
 /// Records asked of the store at once: 5,000 of 2 to 4 KB with their event and decision.
 const PAGE: u32 = 5_000;
 
-/// How many bad records are named; all are counted.
-const BAD_MAX: usize = 1_000;
+/// Checkpoints asked of the store at once; one has up to 150 KB.
+const CHECKPOINTS_PAGE: u32 = 100;
 
-/// How many bad records a table shows.
-const BAD_SHOWN: usize = 50;
+/// Anchors asked of the store at once.
+const ANCHORS_PAGE: u32 = 1_000;
 
-/// What the verification found.
-#[derive(Debug, Default, Serialize)]
-struct Report {
-    ok: bool,
-    records: u64,
-    chains: u64,
-    bad_total: u64,
-    /// The first [`BAD_MAX`].
-    bad: Vec<Bad>,
-}
+/// What checkpoints say of chains that is held at once, some 130 MB; the rest is told as not held.
+const CLAIMS_MAX: usize = 2_000_000;
 
-/// One bad record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Bad {
-    tenant: TenantId,
-    stream: Stream,
-    seq: i64,
-    why: String,
-}
-
-/// The place of a record and its hash: what the next one hangs on.
-#[derive(Debug, Clone)]
-struct Link {
-    tenant: TenantId,
-    stream: Stream,
-    head: ChainHead,
-}
-
-impl Link {
-    fn of(line: &AuditLine) -> Self {
-        let r = &line.record;
-        Self { tenant: r.tenant.clone(), stream: r.stream, head: ChainHead { seq: r.seq, hash: r.hash } }
-    }
-
-    fn is_chain_of(&self, line: &AuditLine) -> bool {
-        (&self.tenant, self.stream) == (&line.record.tenant, line.record.stream)
-    }
-
-    fn cursor(&self) -> AuditCursor {
-        AuditCursor { tenant: self.tenant.clone(), stream: self.stream, seq: self.head.seq }
-    }
-}
-
-pub(super) async fn run(json: bool, store: &dyn EventStore, screen: &mut Screen<'_>) -> Result<Exit, CliError> {
-    let report = verify(store, screen).await?;
-    if json {
+pub(super) async fn run(
+    args: &AuditVerify,
+    sources: &AuditSources<'_>,
+    screen: &mut Screen<'_>,
+) -> Result<Exit, CliError> {
+    let key = args.public_key.as_deref().map(public_key).transpose()?.or(sources.public_key);
+    let trust = key.as_ref().map(Trust::of).transpose().map_err(|e| CliError::Misuse(e.to_string()))?;
+    let mut proof = match sources.checkpoints {
+        Some(checkpoints) => Proof::read(checkpoints, trust.clone(), args).await?,
+        None => Proof::default(),
+    };
+    let mut chains = Chains::new(std::mem::take(&mut proof.claims), std::mem::take(&mut proof.anchors));
+    take_all(sources, &mut chains, screen).await?;
+    let mut verdict = chains.finish(None);
+    verdict.findings.append(proof.findings);
+    verdict.findings.kept.sort();
+    let report = Report::new(verdict, proof.signatures);
+    if args.json {
         screen.json(&report)?;
     } else {
-        print(&report, screen)?;
+        report.print(screen)?;
+        if proof.beyond > 0 {
+            writeln!(screen.out, "heads in old checkpoints NOT held against the chains: {}", proof.beyond)?;
+        }
     }
     Ok(Exit::when(report.ok))
 }
 
-async fn verify(store: &dyn EventStore, screen: &Screen<'_>) -> Result<Report, CliError> {
-    let bar = screen.bar(expected(store, screen).await, "records");
-    let mut report = Report::default();
-    let mut before: Option<Link> = None;
+/// What was signed over the chains.
+#[derive(Default)]
+struct Proof {
+    claims: Claims,
+    anchors: Vec<NotedHead>,
+    signatures: Signatures,
+    findings: Findings,
+    /// Claims beyond [`CLAIMS_MAX`].
+    beyond: u64,
+}
+
+impl Proof {
+    async fn read(store: &dyn Checkpoints, trust: Option<Trust>, args: &AuditVerify) -> Result<Self, CliError> {
+        let mut proof = Self::default();
+        let mut check = CheckpointCheck::new(trust.clone(), Completeness::Whole);
+        if let Some(outside) = &args.anchor {
+            let mut kept = CheckpointCheck::new(trust, Completeness::Parts).keeping_texts();
+            each_checkpoint(outside, |text| {
+                if let Some(checkpoint) = kept.take(text) {
+                    proof.claim(&checkpoint, Claimant::Outside(checkpoint.number));
+                }
+            })?;
+            let checked = kept.finish();
+            proof.count(checked.signatures);
+            proof.findings.append(checked.findings);
+            check = check.against(checked.texts);
+        }
+        let mut last = 0;
+        loop {
+            let page = store.checkpoints_page(last, CHECKPOINTS_PAGE).await?;
+            for kept in &page {
+                last = kept.number;
+                if let Some(checkpoint) = check.take(&kept.signed) {
+                    proof.claim(&checkpoint, Claimant::Checkpoint(checkpoint.number));
+                }
+            }
+            if page.len() < CHECKPOINTS_PAGE as usize {
+                break;
+            }
+        }
+        let checked = check.finish();
+        proof.count(checked.signatures);
+        proof.findings.append(checked.findings);
+        proof.read_anchors(store, checked.trust.as_ref()).await?;
+        Ok(proof)
+    }
+
+    fn claim(&mut self, checkpoint: &Checkpoint, by: Claimant) {
+        for head in &checkpoint.heads {
+            if self.claims.len() < CLAIMS_MAX {
+                self.claims.add(head, by);
+            } else {
+                self.beyond += 1;
+            }
+        }
+    }
+
+    fn count(&mut self, signatures: Signatures) {
+        self.signatures.checked += signatures.checked;
+        self.signatures.unchecked += signatures.unchecked;
+    }
+
+    /// Honours only anchors whose signature holds.
+    async fn read_anchors(&mut self, store: &dyn Checkpoints, trust: Option<&Trust>) -> Result<(), CliError> {
+        let mut after: Option<(TenantId, Stream)> = None;
+        loop {
+            let page = store.anchors_page(after.as_ref(), ANCHORS_PAGE).await?;
+            for signed in &page {
+                let anchor = Anchor::parse(&signed.text)
+                    .map_err(|e| StoreError::Fault(format!("read what is stored: an anchor: {e}")))?;
+                after = Some((anchor.tenant_id.clone(), anchor.stream));
+                let worth = trust.map_or(Worth::Unknown, |t| t.worth(&anchor.key_id, &signed.text, &signed.signature));
+                let Anchor { tenant_id, stream, seq, hash, .. } = anchor;
+                if worth == Worth::Holds {
+                    self.signatures.checked += 1;
+                    self.anchors.push(NotedHead { tenant_id, stream, seq, hash });
+                } else {
+                    let why = "wrong signature: no known key has signed the anchor that this chain begins with";
+                    self.findings.add(Finding::of(&(tenant_id, stream), seq, why));
+                }
+            }
+            if page.len() < ANCHORS_PAGE as usize {
+                return Ok(());
+            }
+        }
+    }
+}
+
+async fn take_all(sources: &AuditSources<'_>, chains: &mut Chains, screen: &Screen<'_>) -> Result<(), CliError> {
+    let store = sources.store;
+    let bar = screen.bar(expected(sources, screen).await, "records");
     let mut page = store.audit_page(None, PAGE).await?;
-    while let Some(last) = page.last().map(Link::of) {
-        let (cursor, whole) = (last.cursor(), page.len() == PAGE as usize);
-        let count = page.len() as u64;
+    while let Some(last) = page.last() {
+        let r = &last.record;
+        let cursor = AuditCursor { tenant: r.tenant.clone(), stream: r.stream, seq: r.seq };
+        let (whole, count) = (page.len() == PAGE as usize, page.len() as u64);
         let next = async { if whole { store.audit_page(Some(&cursor), PAGE).await } else { Ok(Vec::new()) } };
-        let (checked, next) = tokio::join!(check_page(page, before.take()), next);
-        let (chains, bad) = checked?;
-        report.records += count;
-        report.chains += chains;
-        report.bad_total += bad.len() as u64;
-        let room = BAD_MAX - report.bad.len();
-        report.bad.extend(bad.into_iter().take(room));
+        // Behind the page: a day that went before it was read is among them.
+        let expired = Arc::new(sources.store.expired_ranges().await?);
+        let (judged, next) = tokio::join!(judge_page(page, &expired), next);
+        for (id, judged, stored) in judged? {
+            let seq = judged.seq;
+            chains.take(&id, judged);
+            if let Some(why) = stored {
+                chains.note(Finding::of(&id, seq, why));
+            }
+        }
         bar.inc(count);
-        before = Some(last);
         page = next?;
     }
     bar.finish_and_clear();
-    report.ok = report.bad_total == 0;
-    Ok(report)
+    Ok(())
 }
 
 /// About how many records there are, for a bar that knows its end; only where somebody sees it.
-async fn expected(store: &dyn EventStore, screen: &Screen<'_>) -> Option<u64> {
+async fn expected(sources: &AuditSources<'_>, screen: &Screen<'_>) -> Option<u64> {
     if !screen.progress {
         return None;
     }
-    let ledger = store.ledger().await.ok()?;
+    let ledger = sources.store.ledger().await.ok()?;
     u64::try_from(ledger.decided + ledger.dead).ok()
 }
 
-/// Checks a page on all cores. Gives the chains that begin in it, and its bad records in order.
-async fn check_page(page: Vec<AuditLine>, before: Option<Link>) -> Result<(u64, Vec<Bad>), CliError> {
+/// A record's chain, the record, and what is wrong with what it speaks of.
+type JudgedLine = (ChainId, Judged, Option<String>);
+
+/// Judges a page on all cores, in its order.
+async fn judge_page(page: Vec<AuditLine>, expired: &Arc<Expired>) -> Result<Vec<JudgedLine>, CliError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let size = page.len().div_ceil(cores).max(1);
     let page = Arc::new(page);
     let mut parts = Vec::with_capacity(cores);
     for start in (0..page.len()).step_by(size) {
-        let before = if start == 0 { before.clone() } else { Some(Link::of(&page[start - 1])) };
-        let (page, end) = (Arc::clone(&page), page.len().min(start + size));
-        parts.push(tokio::task::spawn_blocking(move || check_part(&page[start..end], before)));
+        let (page, expired, end) = (Arc::clone(&page), Arc::clone(expired), page.len().min(start + size));
+        let judge = move || page[start..end].iter().map(|line| judge_line(line, &expired)).collect::<Vec<_>>();
+        parts.push(tokio::task::spawn_blocking(judge));
     }
-    let (mut chains, mut bad) = (0, Vec::new());
+    let mut judged = Vec::with_capacity(page.len());
     for part in parts {
-        let (begun, found) = part.await.map_err(|e| StoreError::Fault(format!("checking a page broke off: {e}")))?;
-        chains += begun;
-        bad.extend(found);
+        judged.extend(part.await.map_err(|e| StoreError::Fault(format!("checking a page broke off: {e}")))?);
     }
-    Ok((chains, bad))
+    Ok(judged)
 }
 
-fn check_part(lines: &[AuditLine], mut before: Option<Link>) -> (u64, Vec<Bad>) {
-    let (mut chains, mut bad) = (0, Vec::new());
-    for line in lines {
-        let mut link = match before.take() {
-            Some(link) if link.is_chain_of(line) => link,
-            _ => {
-                chains += 1;
-                Link { head: ChainHead::EMPTY, ..Link::of(line) }
-            }
-        };
-        let checked = check(&mut link.head, &line.record)
-            .and_then(|body| check_stored(&body, line.event.as_deref(), line.decision.as_deref()));
-        if let Err(fault) = checked {
-            let r = &line.record;
-            bad.push(Bad { tenant: r.tenant.clone(), stream: r.stream, seq: r.seq, why: fault.to_string() });
-        }
-        before = Some(link);
-    }
-    (chains, bad)
+fn judge_line(line: &AuditLine, expired: &Expired) -> JudgedLine {
+    let r = &line.record;
+    let place = (r.tenant.as_str(), r.stream.as_str(), r.seq);
+    let fault = judge(place, &r.prev_hash, &r.hash, &r.body);
+    let stored = if fault.is_none() { stored(line, expired) } else { None };
+    ((r.tenant.clone(), r.stream), Judged { seq: r.seq, prev: r.prev_hash, hash: r.hash, fault }, stored)
 }
 
-fn print(report: &Report, screen: &mut Screen<'_>) -> Result<(), CliError> {
-    let Report { records, chains, bad_total, .. } = report;
-    if report.ok {
-        let verdict = screen.paint(Ink::Green, "audit is whole");
-        writeln!(screen.out, "{verdict}: {records} records in {chains} chains")?;
-        return Ok(());
-    }
-    let verdict = screen.paint(Ink::Red, "audit is NOT whole");
-    writeln!(screen.out, "{verdict}: {bad_total} bad of {records} records in {chains} chains")?;
-    let mut table = table::table(screen, &["tenant", "stream", "seq", "why"]);
-    for b in report.bad.iter().take(BAD_SHOWN) {
-        table.add_row([
-            table::text(&b.tenant),
-            table::text(b.stream),
-            table::figure(b.seq),
-            table::text(clean(&b.why)),
-        ]);
-    }
-    writeln!(screen.out, "{}", table.trim_fmt())?;
-    if *bad_total > BAD_SHOWN as u64 {
-        writeln!(screen.out, "the first {BAD_SHOWN}; the first {BAD_MAX} with --json")?;
-    }
-    Ok(())
+fn stored(line: &AuditLine, expired: &Expired) -> Option<String> {
+    let checked = match serde_json::from_str::<AuditBody>(&line.record.body) {
+        Ok(body) => expired.check_stored(&body, line.event.as_deref(), line.decision.as_deref()),
+        Err(e) => return Some(format!("unreadable body: {e}")),
+    };
+    checked.err().map(|fault| fault.to_string())
 }

@@ -2,7 +2,10 @@
 
 use std::io;
 
-use crate::domain::EventId;
+use chrono::{DateTime, Utc};
+
+use crate::domain::retention::Day;
+use crate::domain::{EventId, TenantId};
 use crate::ports::StoreError;
 
 /// How a command ended.
@@ -45,9 +48,28 @@ pub enum CliError {
     /// The event is not in the store.
     #[error("find event {0}: it is not stored")]
     NotStored(EventId),
+    /// The event's day was dropped.
+    #[error("find event {event}: it expired; every event of {day} is gone since {}", crate::domain::time::text(*.at))]
+    Expired {
+        /// Which event.
+        event: EventId,
+        /// Its day.
+        day: Day,
+        /// When the day was dropped.
+        at: DateTime<Utc>,
+    },
+    /// Nothing is known of the tenant.
+    #[error("find tenant {0}: nothing is set of it, and it has no audit chain")]
+    NoTenant(TenantId),
     /// The event has no decision that could be replayed.
     #[error("replay event {0}: it has no decision")]
     NotDecided(EventId),
+    /// The event was never a dead letter.
+    #[error("show event {0} as a dead letter: it has never been one")]
+    NeverDead(EventId),
+    /// No person was asked about the event.
+    #[error("show the approval request about event {0}: there is none")]
+    NotEscalated(EventId),
     /// What is stored is not what this program writes.
     #[error("read the stored {what} of event {event}: {why}")]
     Unreadable {
@@ -69,7 +91,7 @@ pub enum CliError {
         advice: &'static str,
     },
     /// The API did not take the request as a whole.
-    #[error("send to {url}: {why}")]
+    #[error("ask {url}: {why}")]
     Api {
         /// Where to.
         url: String,
@@ -87,13 +109,13 @@ impl CliError {
     /// What the operator does next.
     pub fn advice(&self) -> &'static str {
         match self {
-            Self::Store(StoreError::Away(_)) => {
+            Self::Store(StoreError::Away(_) | StoreError::Open { .. }) => {
                 "check that the database runs, and --database-url (RISKFLEET_DATABASE_URL) or --data"
             }
             Self::Store(StoreError::Misfit(_)) => {
                 "run `riskfleet migrate` with this version, or name the right fleet with --namespace or --data"
             }
-            Self::Store(StoreError::ClockSkew(_) | StoreError::Fault(_)) => {
+            Self::Store(StoreError::ClockSkew(_) | StoreError::Refused(_) | StoreError::Fault(_)) => {
                 "what is stored is not lost; report this line with the version of `riskfleet --version`"
             }
             Self::Output(_) => "check the disk or pipe that the output goes to",
@@ -101,7 +123,14 @@ impl CliError {
                 "it was never accepted under this id in this fleet: look at the id in the answer of the accept, and at \
                  --data, --database-url and --namespace; an event sent again under its idempotency key gives its id"
             }
-            Self::NotDecided(_) => "see `riskfleet explain EVENT` for where it stands",
+            Self::Expired { .. } => {
+                "its retention was over: `riskfleet audit list` still has its records, and \
+                 `riskfleet tenants sweep --dry-run` says what is kept how long"
+            }
+            Self::NoTenant(_) => "see `riskfleet tenants list`",
+            Self::NotDecided(_) | Self::NeverDead(_) | Self::NotEscalated(_) => {
+                "see `riskfleet explain EVENT` for where it stands"
+            }
             Self::Unreadable { .. } => "run `riskfleet audit verify`: it says whether what is stored was changed",
             Self::Input { advice, .. } | Self::Api { advice, .. } => advice,
             Self::Misuse(_) => "see `riskfleet --help`",

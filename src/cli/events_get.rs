@@ -2,15 +2,17 @@
 
 use serde_json::{Map, Value, json};
 
+use super::absent::absent;
 use super::args::OneEvent;
 use super::screen::clean;
 use super::{CliError, Exit, Screen};
-use crate::domain::{Decision, EventId, time};
+use crate::domain::{Decision, EventId, Scope, time};
 use crate::ports::EventStore;
 use crate::ports::store::{Disposition, EventRecord};
 
 pub(super) async fn run(args: &OneEvent, store: &dyn EventStore, screen: &mut Screen<'_>) -> Result<Exit, CliError> {
-    let record = store.event(args.event).await?.ok_or(CliError::NotStored(args.event))?;
+    let found = store.event(&Scope::Fleet, args.event).await?;
+    let Some(record) = found else { return Err(absent(args.event, store).await) };
     let shown = document(&record)?;
     if args.json {
         screen.json(&shown)?;

@@ -2,25 +2,33 @@
 
 use serde_json::json;
 
+use super::absent::absent;
 use super::args::OneEvent;
 use super::replay::{Replayed, replay};
 use super::screen::{Ink, clean};
 use super::timeline::{self, Step, Timeline};
+use super::waiting::Around;
 use super::{CliError, Exit, Screen};
-use crate::domain::Status;
+use crate::domain::{Scope, Status, time};
 use crate::ports::EventStore;
 
 /// The width of the column of moments: `2026-11-21T10:00:00.000Z`.
 const MOMENT: usize = 24;
 
 pub(super) async fn run(args: &OneEvent, store: &dyn EventStore, screen: &mut Screen<'_>) -> Result<Exit, CliError> {
-    let Some(record) = store.event(args.event).await? else {
+    let Some(record) = store.event(&Scope::Fleet, args.event).await? else {
+        let why = absent(args.event, store).await;
         if args.json {
-            screen.json(&json!({ "event_id": args.event, "stored": false }))?;
+            let mut shown = json!({ "event_id": args.event, "stored": false });
+            if let CliError::Expired { at, .. } = &why {
+                shown["expired_at"] = time::text(*at).into();
+            }
+            screen.json(&shown)?;
         }
-        return Err(CliError::NotStored(args.event));
+        return Err(why);
     };
-    let timeline = timeline::tell(&record)?;
+    let around = Around::of(&record, store).await?;
+    let timeline = timeline::tell(&record, &around)?;
     let replayed = replay(&record)?;
     if args.json {
         let mut shown = json!(timeline);
@@ -41,6 +49,10 @@ fn print(timeline: &Timeline, replayed: Option<&Replayed>, screen: &mut Screen<'
     };
     let status = screen.paint(ink, timeline.status.as_str());
     writeln!(screen.out, "event {} of tenant {} is {status}", timeline.event_id, timeline.tenant_id)?;
+    if let Some(waiting) = &timeline.waiting {
+        let text = screen.paint(Ink::Yellow, &clean(&waiting.text));
+        writeln!(screen.out, "it waits: {text}")?;
+    }
     for step in &timeline.steps {
         print_step(step, screen)?;
     }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::absent::absent;
 use super::args::OneEvent;
 use super::events_get::read_decision;
 use super::screen::{Ink, clean};
@@ -10,7 +11,7 @@ use super::{CliError, Exit, Screen, table};
 use crate::domain::audit::sha256;
 use crate::domain::decision::PolicyRef;
 use crate::domain::invalid::pointer_segment;
-use crate::domain::{Event, EventBody, EventId};
+use crate::domain::{Event, EventBody, EventId, Scope};
 use crate::pipeline::{self, Policy};
 use crate::ports::EventStore;
 use crate::ports::store::{Disposition, EventRecord};
@@ -75,7 +76,8 @@ impl Replayed {
 }
 
 pub(super) async fn run(args: &OneEvent, store: &dyn EventStore, screen: &mut Screen<'_>) -> Result<Exit, CliError> {
-    let record = store.event(args.event).await?.ok_or(CliError::NotStored(args.event))?;
+    let found = store.event(&Scope::Fleet, args.event).await?;
+    let Some(record) = found else { return Err(absent(args.event, store).await) };
     let replayed = replay(&record)?.ok_or(CliError::NotDecided(args.event))?;
     if args.json {
         screen.json(&document(args.event, &replayed))?;

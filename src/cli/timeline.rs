@@ -7,8 +7,10 @@ use serde::Serialize;
 
 use super::CliError;
 use super::events_get::read_decision;
+use super::waiting::{Around, Waiting, ago, partition, past, tries, waiting};
+use crate::domain::approval;
 use crate::domain::{Decision, EventId, PartitionId, Status, TenantId, time};
-use crate::ports::store::{Approval, Disposition, End, EventRecord, OutboxKind};
+use crate::ports::store::{Disposition, End, EventRecord, OutboxKind, PastAct, PastDeath};
 
 /// The whole way.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -18,6 +20,9 @@ pub(super) struct Timeline {
     pub(super) partition: PartitionId,
     pub(super) correlation_id: String,
     pub(super) status: Status,
+    /// What it waits for, in one sentence; nothing when it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) waiting: Option<Waiting>,
     /// In the order in which things happen.
     pub(super) steps: Vec<Step>,
 }
@@ -40,30 +45,45 @@ pub(super) struct Step {
 }
 
 impl Step {
-    fn done(step: &'static str, at: Option<DateTime<Utc>>, text: impl Into<String>) -> Self {
+    pub(super) fn done(step: &'static str, at: Option<DateTime<Utc>>, text: impl Into<String>) -> Self {
         Self { step, done: true, at: at.map(time::text), text: text.into(), details: Vec::new() }
     }
 
-    fn open(step: &'static str, text: impl Into<String>) -> Self {
+    pub(super) fn open(step: &'static str, text: impl Into<String>) -> Self {
         Self { step, done: false, at: None, text: text.into(), details: Vec::new() }
     }
 
-    fn with(mut self, details: Vec<String>) -> Self {
+    pub(super) fn with(mut self, details: Vec<String>) -> Self {
         self.details = details;
         self
     }
 }
 
-/// Tells the way of an event.
+/// Tells the way of an event, with what stands around it.
 ///
 /// # Errors
 /// When the stored decision can't be read.
-pub(super) fn tell(record: &EventRecord) -> Result<Timeline, CliError> {
+pub(super) fn tell(record: &EventRecord, around: &Around) -> Result<Timeline, CliError> {
     let event = &record.event;
-    let mut steps = vec![accepted(record), published(record)];
+    let mut steps = vec![accepted(record), published(record, around)];
+    let waiting = waiting(record, around);
     match &record.end {
-        None => steps.push(Step::open("decided", "waits for the worker that owns its partition: not decided yet")),
-        Some(end) => ended(record, end, &mut steps)?,
+        None => {
+            steps.extend(record.past.iter().flat_map(past));
+            steps.extend(partition(record, around));
+            steps.extend(tries(record));
+            steps.push(Step::open("decided", "not yet"));
+        }
+        Some(end) => {
+            // One that was discarded is still dead: its end comes before what was done with it.
+            let dealt_with = |death: &&PastDeath| death.act == PastAct::Replayed;
+            steps.extend(record.past.iter().filter(dealt_with).flat_map(past));
+            ended(record, end, &mut steps)?;
+            steps.extend(record.past.iter().filter(|death| !dealt_with(death)).map(|death| {
+                let [_, acted] = past(death);
+                acted
+            }));
+        }
     }
     Ok(Timeline {
         event_id: event.id,
@@ -71,6 +91,7 @@ pub(super) fn tell(record: &EventRecord) -> Result<Timeline, CliError> {
         partition: event.partition,
         correlation_id: event.correlation_id.to_string(),
         status: record.status(),
+        waiting,
         steps,
     })
 }
@@ -82,7 +103,7 @@ fn accepted(record: &EventRecord) -> Step {
     Step::done("accepted", Some(event.id.created_at()), text).with(vec![correlation])
 }
 
-fn published(record: &EventRecord) -> Step {
+fn published(record: &EventRecord, around: &Around) -> Step {
     let waits = record.unpublished.contains(&OutboxKind::Accept);
     match (waits, &record.end) {
         (false, _) => Step::done("published", None, "the broker has confirmed it"),
@@ -93,8 +114,11 @@ fn published(record: &EventRecord) -> Step {
         ),
         (true, None) => Step::open(
             "published",
-            "it stands in the outbox: not known to have reached the broker; a running ingest publishes it again within \
-             seconds",
+            format!(
+                "it stands in the outbox, for {}: not known to have reached the broker; a running ingest publishes it \
+                 again every few seconds",
+                ago(around.now - record.event.id.created_at())
+            ),
         ),
     }
 }
@@ -109,7 +133,7 @@ fn ended(record: &EventRecord, end: &End, steps: &mut Vec<Step>) -> Result<(), C
             steps.push(Step::done("reasons", None, "why").with(reasons(&decision)));
             steps.push(committed(record, end));
             steps.push(outcome_published(record));
-            steps.extend(record.approval.as_ref().map(approval));
+            asked(record, steps);
         }
         Disposition::Dead { class, error, attempts } => {
             let text = format!("dead letter by {who} after {attempts} attempts: {class}");
@@ -158,12 +182,31 @@ fn outcome_published(record: &EventRecord) -> Step {
     Step::done("outcome_published", None, "the broker has confirmed it")
 }
 
-fn approval(approval: &Approval) -> Step {
+/// What people did with it, and whether the verdict is told.
+fn asked(record: &EventRecord, steps: &mut Vec<Step>) {
+    let Some(approval) = &record.approval else { return };
+    steps.push(Step::done("approval_opened", Some(approval.opened_at), "a person is asked"));
+    for past in &approval.history {
+        let (name, text) = match &past.step {
+            approval::Step::Claimed { until } => {
+                ("claimed", format!("{} looks at it, until {}", past.by, time::text(*until)))
+            }
+            approval::Step::Released => ("released", format!("by {}", past.by)),
+            approval::Step::Escalated => ("escalated", format!("overdue: the second role's, by {}", past.by)),
+            // `approvals show` tells what is said.
+            approval::Step::Commented { .. } => continue,
+        };
+        steps.push(Step::done(name, Some(past.at), text));
+    }
     let Some(verdict) = approval.verdict else {
         let text = format!("waits for a person since {}", time::text(approval.opened_at));
-        return Step::open("approval", text);
+        return steps.push(Step::open("approval", text));
     };
     let by = approval.decided_by.as_deref().unwrap_or("a person who is not named");
     let step = Step::done("approval", approval.decided_at, format!("{} by {by}", verdict.as_str()));
-    step.with(approval.reason.iter().cloned().collect())
+    steps.push(step.with(approval.reason.iter().cloned().collect()));
+    steps.push(match record.unpublished.contains(&OutboxKind::Outcome) {
+        true => Step::open("verdict_published", "it stands in the outbox: a worker publishes it within seconds"),
+        false => Step::done("verdict_published", None, "the broker has confirmed it"),
+    });
 }

@@ -5,6 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use std::net::SocketAddr;
 use tracing_subscriber::filter::LevelFilter;
 
+use super::inbox_users::InboxUsers;
 use super::namespace::Namespace;
 use super::table::{Kind, Setting};
 use super::{Auth, Settings, SettingsError};
@@ -18,10 +19,13 @@ pub(super) fn read(kind: Kind, text: &str) -> Value {
         Kind::Url(_)
         | Kind::Secret(_)
         | Kind::Key
+        | Kind::Path
         | Kind::Namespace
         | Kind::Address
         | Kind::Choice(_)
-        | Kind::Levels => Value::from(text),
+        | Kind::Levels
+        | Kind::Text
+        | Kind::Users => Value::from(text),
     }
 }
 
@@ -46,9 +50,12 @@ fn fits(kind: Kind, value: &Value) -> bool {
         Kind::Namespace => Namespace::parse(text).is_ok(),
         Kind::Address => text.parse::<SocketAddr>().is_ok(),
         Kind::Choice(words) => words.contains(&text),
+        Kind::Path => !text.is_empty() && !text.contains('\0'),
         Kind::Switch => value.to_bool().is_some(),
         Kind::Whole(min, max) => whole(value).is_some_and(|n| (min..=max).contains(&n)),
         Kind::Levels => levels(text),
+        Kind::Text => !text.trim().is_empty(),
+        Kind::Users => InboxUsers::parse(text).is_ok(),
     }
 }
 
@@ -98,10 +105,20 @@ pub(super) fn together(s: &Settings) -> Result<(), SettingsError> {
             s.http_addr
         )));
     }
-    if !loopback && !s.behind_proxy {
+    if s.tls_cert_file.is_some() != s.tls_key_file.is_some() {
+        return Err(SettingsError::new("tls_cert_file and tls_key_file must be given together"));
+    }
+    if !loopback && !s.behind_proxy && s.tls_cert_file.is_none() {
         return Err(SettingsError::new(format!(
-            "behind_proxy must be true for http_addr {}: off loopback, a proxy in front must do TLS",
+            "behind_proxy must be true for http_addr {}, or tls_cert_file and tls_key_file given: off loopback, this \
+             listener or a proxy in front must do TLS",
             s.http_addr
+        )));
+    }
+    if s.tenant_rate_max > 0 && s.tenant_rate > s.tenant_rate_max {
+        return Err(SettingsError::new(format!(
+            "tenant_rate must be at most tenant_rate_max ({}), not {}",
+            s.tenant_rate_max, s.tenant_rate
         )));
     }
     if s.event_bytes_max > s.body_bytes_max {

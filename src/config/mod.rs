@@ -7,11 +7,13 @@
 
 mod check;
 mod flags;
+mod inbox_users;
 mod load;
 mod namespace;
 mod table;
 
 pub use flags::Flags;
+pub use inbox_users::InboxUsers;
 pub use load::{Sources, load};
 pub use namespace::Namespace;
 pub use table::{Kind, Setting, settings};
@@ -19,6 +21,7 @@ pub use table::{Kind, Setting, settings};
 use secrecy::{SecretBox, SecretString};
 use serde::Deserialize;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Everything that can be set. `settings()` says what each one is for.
@@ -39,8 +42,32 @@ pub struct Settings {
     pub auth: Auth,
     /// At least 32 bytes; see [`Settings::jwt_secret`].
     pub jwt_secret: Option<SecretString>,
+    /// A JSON Web Key Set.
+    pub jwks_file: Option<PathBuf>,
+    /// `aud` of tokens.
+    pub jwt_audience: String,
+    /// `iss` of tokens.
+    pub jwt_issuer: Option<String>,
+    /// Seconds by which issuers' clocks may differ.
+    pub jwt_leeway_s: u32,
+    /// Tenants of the broker's users.
+    pub inbox_users: Option<InboxUsers>,
+    /// The listener's certificate chain; with the key or not at all.
+    pub tls_cert_file: Option<PathBuf>,
+    /// The listener's private key.
+    pub tls_key_file: Option<PathBuf>,
     /// 64 hex digits; see [`Settings::master_key`].
     pub master_key: Option<SecretString>,
+    /// 64 hex digits; see [`Settings::audit_key`].
+    pub audit_key: Option<SecretString>,
+    /// 64 hex digits; see [`Settings::audit_key_previous`].
+    pub audit_key_previous: Option<SecretString>,
+    /// Where checkpoints are also written.
+    pub checkpoint_file: Option<PathBuf>,
+    /// Seconds between checkpoints at most; see [`Settings::checkpoint_every`].
+    pub checkpoint_seconds: u64,
+    /// Records between checkpoints, about.
+    pub checkpoint_records: u64,
     /// A proxy in front does TLS.
     pub behind_proxy: bool,
     /// Number of tenant partitions.
@@ -57,22 +84,52 @@ pub struct Settings {
     pub pack_bytes_max: usize,
     /// Bound of the accept queue, in events.
     pub accept_queue_events: usize,
+    /// A tenant's share of it, in percent.
+    pub tenant_queue_share: usize,
+    /// Events of a tenant in a second, above which they go behind the others'.
+    pub tenant_rate: u32,
+    /// Events of a tenant in a second, above which they are refused; 0: never.
+    pub tenant_rate_max: u32,
     /// Events in one accept transaction.
     pub accept_batch_max: usize,
     /// Events in one commit transaction.
     pub commit_batch_max: usize,
+    /// How often an event is begun before it is dead-lettered.
+    pub attempts_max: u32,
+    /// Milliseconds before the second try of a failed event.
+    pub retry_first_ms: u64,
+    /// Seconds before any further try, at most.
+    pub retry_longest_s: u64,
     /// Bound of what is stored and not published, in events.
     pub unpublished_max: u64,
+    /// Days that events are kept, where a tenant has no retention of its own; 0: for ever.
+    pub retention_days: u32,
+    /// Seconds after which an approval request is overdue; 0: never.
+    pub approval_due_s: u64,
+    /// Who decides an overdue one.
+    pub approval_escalate_role: SecondRole,
     /// Bound of a request body, in bytes.
     pub body_bytes_max: usize,
     /// Bound of one event's text, in bytes.
     pub event_bytes_max: usize,
     /// Requests worked on at once.
     pub requests_max: usize,
+    /// Requests a second with one credential; 0: no bound.
+    pub caller_requests_per_s: u32,
+    /// Requests a second of one address whose credential does not hold; 0: no bound.
+    pub refused_requests_per_s: u32,
     /// Seconds a request may take; see [`Settings::request_timeout`].
     pub request_timeout_s: u64,
     /// Seconds a stopping process may take; see [`Settings::drain_timeout`].
     pub drain_timeout_s: u64,
+    /// Failures in a row that open a circuit.
+    pub breaker_failures: u32,
+    /// Seconds a circuit stays open; see [`Settings::breaker_recovery`].
+    pub breaker_recovery_s: u64,
+    /// Calls of one dependency under way at once.
+    pub bulkhead_concurrent: usize,
+    /// Calls of one dependency that wait.
+    pub bulkhead_queued: usize,
     /// Log filter: a level, or several as `info,target=level`.
     pub log: String,
     /// How log lines are written.
@@ -87,6 +144,16 @@ pub enum Auth {
     On,
     /// Everybody on this machine may do everything.
     Off,
+}
+
+/// Who decides an overdue approval request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum SecondRole {
+    /// Administrators.
+    Admin,
+    /// Approvers.
+    Approver,
 }
 
 /// Type of the partition queues.
@@ -164,9 +231,35 @@ impl Settings {
             .map_err(|expected| SettingsError::new(format!("{} must be {expected}", variable("master_key"))))
     }
 
+    /// The seed of the key that signs checkpoints; none where it is not set.
+    ///
+    /// # Errors
+    /// When it is no key.
+    pub fn audit_key(&self) -> Result<Option<SecretBox<[u8; 32]>>, SettingsError> {
+        seed("audit_key", self.audit_key.as_ref())
+    }
+
+    /// The seed of the key that signed until now.
+    ///
+    /// # Errors
+    /// When it is no key.
+    pub fn audit_key_previous(&self) -> Result<Option<SecretBox<[u8; 32]>>, SettingsError> {
+        seed("audit_key_previous", self.audit_key_previous.as_ref())
+    }
+
+    /// After which a checkpoint is due, if the audit has grown.
+    pub fn checkpoint_every(&self) -> Duration {
+        Duration::from_secs(self.checkpoint_seconds)
+    }
+
     /// How long a stopping process may take to finish what it has begun.
     pub fn drain_timeout(&self) -> Duration {
         Duration::from_secs(self.drain_timeout_s)
+    }
+
+    /// How long a circuit stays open before one call may try.
+    pub fn breaker_recovery(&self) -> Duration {
+        Duration::from_secs(self.breaker_recovery_s)
     }
 
     /// How long a request may take, what it waits for a decision not counted.
@@ -177,6 +270,14 @@ impl Settings {
 
 fn variable(key: &str) -> String {
     format!("{}{}", table::PREFIX, key.to_ascii_uppercase())
+}
+
+fn seed(key: &'static str, digits: Option<&SecretString>) -> Result<Option<SecretBox<[u8; 32]>>, SettingsError> {
+    let read = |digits| {
+        SecretBox::try_init_with(|| check::key(digits))
+            .map_err(|expected| SettingsError::new(format!("{} must be {expected}", variable(key))))
+    };
+    digits.map(read).transpose()
 }
 
 fn needed<'a, T>(key: &'static str, value: Option<&'a T>) -> Result<&'a T, SettingsError> {

@@ -1,7 +1,7 @@
 //! Owns the list of all settings: name, default, what is allowed, and one line for people. The
 //! loader, the flags and the README's table are held against it. Never reads a value.
 
-use super::namespace;
+use super::{inbox_users, namespace};
 
 /// One setting.
 #[derive(Debug, Clone, Copy)]
@@ -33,10 +33,16 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// `true` or `false`.
     Switch,
+    /// The path of a file.
+    Path,
     /// A whole number within bounds, both included.
     Whole(u64, u64),
     /// A log filter.
     Levels,
+    /// A text without a closer form.
+    Text,
+    /// Users of the broker and their tenants.
+    Users,
 }
 
 impl Setting {
@@ -66,11 +72,14 @@ impl Setting {
             Kind::Address => "an IP address and port (127.0.0.1:8080)".into(),
             Kind::Choice(words) => alternatives(words),
             Kind::Switch => "true or false".into(),
+            Kind::Path => "the path of a file".into(),
             Kind::Whole(min, max) => format!("a whole number from {min} to {max}"),
             Kind::Levels => {
                 "a level (off, error, warn, info, debug, trace), or several as info,target=level (info,lapin=warn)"
                     .into()
             }
+            Kind::Text => "a text that is not empty".into(),
+            Kind::Users => inbox_users::EXPECTED.into(),
         }
     }
 }
@@ -114,12 +123,49 @@ const SETTINGS: &[Setting] = &[
         "whether callers must show a credential; off only on loopback addresses, for development",
     ),
     setting("jwt_secret", Kind::Secret(32), None, "the secret under which callers' tokens are signed (JWT, HS256)"),
+    setting(
+        "jwks_file",
+        Kind::Path,
+        None,
+        "a JSON Web Key Set: public keys that sign callers' tokens too (RS256, ES256, EdDSA); read again when it changes",
+    ),
+    setting("jwt_audience", Kind::Text, Some("riskfleet"), "whom callers' tokens must be meant for (aud)"),
+    setting("jwt_issuer", Kind::Text, None, "who must have issued them (iss); not set: whoever holds the key"),
+    setting(
+        "jwt_leeway_s",
+        Kind::Whole(0, 300),
+        Some("30"),
+        "seconds by which the clocks of issuers may differ from this one",
+    ),
+    setting(
+        "inbox_users",
+        Kind::Users,
+        None,
+        "whose messages the broker's users send, as user=tenant,user2=tenant2, by the property user_id, which it validates",
+    ),
+    setting("tls_cert_file", Kind::Path, None, "the listener's certificate chain (PEM); read again when it changes"),
+    setting("tls_key_file", Kind::Path, None, "the private key of that certificate (PEM)"),
     setting("master_key", Kind::Key, None, "the key under which the tenants' data keys are kept"),
+    setting("audit_key", Kind::Key, None, "the seed of the key that signs checkpoints of the audit (Ed25519)"),
+    setting("audit_key_previous", Kind::Key, None, "the seed of the key that signed until now, which hands over"),
+    setting("checkpoint_file", Kind::Path, None, "where checkpoints of the audit are also written, as JSON lines"),
+    setting(
+        "checkpoint_seconds",
+        Kind::Whole(1, 86_400),
+        Some("60"),
+        "seconds after which a checkpoint is signed at the latest, if the audit has grown",
+    ),
+    setting(
+        "checkpoint_records",
+        Kind::Whole(1, 10_000_000),
+        Some("10000"),
+        "new records after which, about, a checkpoint is signed",
+    ),
     setting(
         "behind_proxy",
         Kind::Switch,
         Some("false"),
-        "says that a proxy in front does TLS; a listener off loopback needs it",
+        "says that a proxy in front does TLS and names callers' addresses; a listener off loopback needs it, or TLS",
     ),
     setting("partitions", Kind::Whole(1, 4096), Some("16"), "number of tenant partitions; fixed by `migrate`"),
     setting("lanes", Kind::Whole(1, 64), Some("2"), "a worker's lanes: store connections that commit side by side"),
@@ -143,17 +189,78 @@ const SETTINGS: &[Setting] = &[
         Some("20000"),
         "events that may wait for their accept; beyond it callers are told to come again",
     ),
+    setting(
+        "tenant_queue_share",
+        Kind::Whole(1, 100),
+        Some("25"),
+        "percent of the accept queue that may hold one tenant's events; beyond it its callers get 429",
+    ),
+    setting(
+        "tenant_rate",
+        Kind::Whole(1, 10_000_000),
+        Some("500"),
+        "events a second of one tenant, over 2 s, above which they go behind the other tenants'",
+    ),
+    setting(
+        "tenant_rate_max",
+        Kind::Whole(0, 10_000_000),
+        Some("2000"),
+        "events a second of one tenant, over 2 s, above which its callers get 429; 0: none do",
+    ),
     setting("accept_batch_max", Kind::Whole(1, 10_000), Some("1000"), "events in one accept transaction"),
     setting("commit_batch_max", Kind::Whole(1, 10_000), Some("500"), "events in one commit transaction"),
+    setting("attempts_max", Kind::Whole(1, 100), Some("5"), "how often an event is begun before it is dead-lettered"),
+    setting(
+        "retry_first_ms",
+        Kind::Whole(1, 3_600_000),
+        Some("1000"),
+        "milliseconds that a failed event waits for its second try, about; doubles with each further one",
+    ),
+    setting(
+        "retry_longest_s",
+        Kind::Whole(1, 86_400),
+        Some("300"),
+        "seconds that a failed event waits for its next try at most, about",
+    ),
     setting(
         "unpublished_max",
         Kind::Whole(1, 1_000_000_000),
         Some("1000000"),
         "events that may be stored and wait for the broker; beyond it callers are told to come again",
     ),
+    setting(
+        "retention_days",
+        Kind::Whole(0, 36_500),
+        Some("0"),
+        "days that events and decisions are kept, where a tenant has no retention of its own; 0: for ever",
+    ),
+    setting(
+        "approval_due_s",
+        Kind::Whole(0, 31_536_000),
+        Some("86400"),
+        "seconds after which an approval request is overdue and goes to the second role; 0: never",
+    ),
+    setting(
+        "approval_escalate_role",
+        Kind::Choice(&["ADMIN", "APPROVER"]),
+        Some("ADMIN"),
+        "the second role: who alone decides a request that was overdue",
+    ),
     setting("body_bytes_max", Kind::Whole(1024, 268_435_456), Some("4194304"), "bound of a request body"),
     setting("event_bytes_max", Kind::Whole(256, 16_777_216), Some("262144"), "bound of one event's text"),
     setting("requests_max", Kind::Whole(1, 100_000), Some("1024"), "requests that are worked on at once"),
+    setting(
+        "caller_requests_per_s",
+        Kind::Whole(0, 1_000_000),
+        Some("1000"),
+        "requests a second with one credential, above which it gets 429; 0: no bound",
+    ),
+    setting(
+        "refused_requests_per_s",
+        Kind::Whole(0, 1_000_000),
+        Some("20"),
+        "requests a second of one address whose credential does not hold, above which the address gets 429; 0: no bound",
+    ),
     setting(
         "request_timeout_s",
         Kind::Whole(1, 600),
@@ -165,6 +272,30 @@ const SETTINGS: &[Setting] = &[
         Kind::Whole(1, 3600),
         Some("30"),
         "seconds that a stopping process may take to finish what it has begun",
+    ),
+    setting(
+        "breaker_failures",
+        Kind::Whole(1, 1000),
+        Some("5"),
+        "failures in a row after which a dependency is left alone (its circuit opens)",
+    ),
+    setting(
+        "breaker_recovery_s",
+        Kind::Whole(1, 3600),
+        Some("30"),
+        "seconds that it is left alone before one call tries; the leases' circuit tries after half a membership at most",
+    ),
+    setting(
+        "bulkhead_concurrent",
+        Kind::Whole(1, 10_000),
+        Some("10"),
+        "calls of a dependency under way at once; of the broker, hundreds of messages",
+    ),
+    setting(
+        "bulkhead_queued",
+        Kind::Whole(0, 100_000),
+        Some("100"),
+        "calls of a dependency that wait for these; beyond it they are refused",
     ),
     setting("log", Kind::Levels, Some("info"), "which log lines are written"),
     setting(

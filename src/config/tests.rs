@@ -56,6 +56,17 @@ fn the_defaults_are_whole_and_pass_their_own_check() {
 }
 
 #[test]
+fn off_loopback_a_listener_has_tls_or_a_proxy() {
+    let (off, cert, key) = (
+        ("RISKFLEET_HTTP_ADDR", "[::]:443"),
+        ("RISKFLEET_TLS_CERT_FILE", "/c.pem"),
+        ("RISKFLEET_TLS_KEY_FILE", "/k.pem"),
+    );
+    assert!(from_environment(&[off, cert, key]).expect("legal").tls_cert_file.is_some());
+    assert!(from_environment(&[off, ("RISKFLEET_BEHIND_PROXY", "true")]).is_ok());
+}
+
+#[test]
 fn each_source_goes_over_the_one_before() {
     let file = temporary("layers.toml", "partitions = 2\nlanes = 3\nweight = 4\nnamespace = \"file\"\n");
     let mut sources = Sources {
@@ -103,9 +114,16 @@ fn each_wrong_value_is_named_with_what_was_expected() {
 
 #[test]
 fn settings_are_held_against_each_other() {
-    let cases: [(&[(&str, &str)], &str); 4] = [
+    let cases: [(&[(&str, &str)], &str); 8] = [
         (&[("RISKFLEET_HTTP_ADDR", "0.0.0.0:80"), ("RISKFLEET_AUTH", "off")], "auth must be on"),
-        (&[("RISKFLEET_HTTP_ADDR", "[::]:80")], "behind_proxy must be true"),
+        (
+            &[("RISKFLEET_HTTP_ADDR", "[::]:80")],
+            "behind_proxy must be true for http_addr [::]:80, or tls_cert_file and tls_key_file given",
+        ),
+        (&[("RISKFLEET_TLS_CERT_FILE", "/c.pem")], "tls_cert_file and tls_key_file must be given together"),
+        (&[("RISKFLEET_TLS_KEY_FILE", "/k.pem")], "tls_cert_file and tls_key_file must be given together"),
+        (&[("RISKFLEET_INBOX_USERS", "shop")], "RISKFLEET_INBOX_USERS must be user=tenant"),
+        (&[("RISKFLEET_INBOX_USERS", "shop=_platform")], "RISKFLEET_INBOX_USERS must be user=tenant"),
         (&[("RISKFLEET_BODY_BYTES_MAX", "1024")], "event_bytes_max must be at most body_bytes_max (1024)"),
         (
             &[("RISKFLEET_HTTP_ADDR", "0.0.0.0:80"), ("RISKFLEET_AUTH", "off"), ("RISKFLEET_BEHIND_PROXY", "true")],

@@ -1,10 +1,12 @@
-//! Owns what makes bytes believable: the seals of packs, the packs themselves, and the heads of
-//! audit chains. Never talks to anything.
+//! Owns what makes bytes believable: the seals of packs, the packs themselves, the heads of audit
+//! chains, and the signatures over them. Never talks to anything.
 
+pub mod checkpoint;
 pub mod heads;
 pub mod packer;
 pub mod seal;
 
+pub use checkpoint::{AuditKey, Trust};
 pub use heads::HeadCache;
 pub use packer::{Opened, Packable, Packer};
 pub use seal::PackSeal;

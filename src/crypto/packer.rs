@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
+use std::collections::HashMap;
 
 use super::seal::PackSeal;
 use crate::domain::pack::{PACK_FORMAT, Pack, PackedEvent};
-use crate::domain::{CorrelationId, EventId, PartitionId};
-use crate::ports::PackMessage;
+use crate::domain::{CorrelationId, EventId, PartitionId, TenantId};
 use crate::ports::store::StoredEvent;
+use crate::ports::{PackMessage, Route, Traffic};
 
 /// An event to be packed.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +17,8 @@ pub struct Packable<'a> {
     pub id: EventId,
     /// Where its tenant lives.
     pub partition: PartitionId,
+    /// Whether its tenant is within its rate.
+    pub traffic: Traffic,
     /// Of its request.
     pub correlation_id: &'a CorrelationId,
     /// The queue of the process that waits for the decision.
@@ -26,11 +29,31 @@ pub struct Packable<'a> {
     pub body: &'a Bytes,
 }
 
-impl<'a> From<&'a StoredEvent> for Packable<'a> {
-    fn from(event: &'a StoredEvent) -> Self {
+impl<'a> Packable<'a> {
+    /// An event out of the store: nobody waits for it any more.
+    fn stored(event: &'a StoredEvent, traffic: Traffic) -> Self {
         let StoredEvent { id, partition, correlation_id, body, tenant: _ } = event;
-        Self { id: *id, partition: *partition, correlation_id, reply_to: None, traceparent: None, body }
+        Self { id: *id, partition: *partition, traffic, correlation_id, reply_to: None, traceparent: None, body }
     }
+
+    fn route(&self) -> Route {
+        Route { partition: self.partition, traffic: self.traffic }
+    }
+}
+
+/// Events of one tenant in one row or page that are published again, at most, by the normal queue:
+/// nobody knows any more how fast they came, and many of them at once are no calm tenant's.
+const UNPACED_NORMAL_MAX: usize = 100;
+
+/// Events out of the store, to be published again: a tenant with many of them goes behind the
+/// others.
+pub fn unpaced(events: &[StoredEvent]) -> Vec<Packable<'_>> {
+    let mut each: HashMap<&TenantId, usize> = HashMap::new();
+    for event in events {
+        *each.entry(&event.tenant).or_default() += 1;
+    }
+    let traffic = |tenant| if each[tenant] > UNPACED_NORMAL_MAX { Traffic::Bulk } else { Traffic::Normal };
+    events.iter().map(|e| Packable::stored(e, traffic(&e.tenant))).collect()
 }
 
 /// What an event costs in a pack beside its text, in bytes; generous.
@@ -49,19 +72,19 @@ impl Packer {
         Self { seal, bytes_max }
     }
 
-    /// Packs events by partition, in their order. The same events under the same `origin` give the
-    /// same messages with the same ids.
+    /// Packs events by queue, in their order. The same events with the same traffic under the same
+    /// `origin` give the same messages with the same ids.
     pub fn pack(&self, origin: &str, events: &[Packable<'_>]) -> Vec<PackMessage> {
         let mut sorted: Vec<&Packable<'_>> = events.iter().collect();
-        // Stable: the order within a partition stays.
-        sorted.sort_by_key(|e| e.partition);
+        // Stable: the order within a queue stays.
+        sorted.sort_by_key(|e| e.route());
         let mut messages = Vec::new();
-        for same in sorted.chunk_by(|a, b| a.partition == b.partition) {
+        for same in sorted.chunk_by(|a, b| a.route() == b.route()) {
             let mut rest = same;
             let mut number = 0;
             while !rest.is_empty() {
                 let (now, later) = rest.split_at(self.fitting(rest));
-                messages.push(self.message(format!("{origin}.{}.{number}", now[0].partition), now));
+                messages.push(self.message(format!("{origin}.{}.{number}", now[0].route()), now));
                 (rest, number) = (later, number + 1);
             }
         }
@@ -85,13 +108,13 @@ impl Packer {
     }
 
     fn message(&self, message_id: String, events: &[&Packable<'_>]) -> PackMessage {
-        let partition = events[0].partition;
+        let route = events[0].route();
         let events = events.iter().map(|e| self.packed(e)).collect();
-        let pack = Pack { v: PACK_FORMAT, partition, events };
+        let pack = Pack { v: PACK_FORMAT, partition: route.partition, events };
         // Text keys and valid JSON texts only: the serializer has nothing to refuse.
         let body = Bytes::from(serde_json::to_vec(&pack).unwrap_or_default());
         let mac = self.seal.sign(&body);
-        PackMessage { message_id, partition, body, mac }
+        PackMessage { message_id, route, body, mac }
     }
 
     fn packed<'a>(&self, event: &Packable<'a>) -> PackedEvent<'a> {
@@ -145,6 +168,7 @@ mod tests {
             .map(|(n, (p, body))| Packable {
                 id: EventId::mint(1_700_000_000_000 + n as u64, [0; 10]),
                 partition: PartitionId(*p),
+                traffic: Traffic::Normal,
                 correlation_id: &c,
                 reply_to: None,
                 traceparent: None,
@@ -164,11 +188,55 @@ mod tests {
         assert_eq!(ids, ["batch.p000.0", "batch.p000.1", "batch.p001.0", "batch.p001.1"]);
         let mut events = 0;
         for p in &packs {
-            let Opened::Genuine(pack) = open(&seal, p.partition, &p.body, Some(&p.mac)) else { panic!("not believed") };
+            let Opened::Genuine(pack) = open(&seal, p.route.partition, &p.body, Some(&p.mac)) else {
+                panic!("not believed")
+            };
             events += pack.events.len();
         }
         assert_eq!(events, 10);
         assert_eq!(pack_all(1_300, &bodies).1, packs, "the same events give the same messages");
+    }
+
+    #[test]
+    fn packs_never_mix_the_two_queues_of_a_partition() {
+        let (seal, c, body) = (PackSeal::new(&[3; 32]), correlation(), Bytes::from_static(b"{}"));
+        let events: Vec<Packable<'_>> = (0..6)
+            .map(|n| Packable {
+                id: EventId::mint(1_700_000_000_000 + n, [0; 10]),
+                partition: PartitionId(0),
+                traffic: if n % 2 == 0 { Traffic::Normal } else { Traffic::Bulk },
+                correlation_id: &c,
+                reply_to: None,
+                traceparent: None,
+                body: &body,
+            })
+            .collect();
+        let packs = Packer::new(seal.clone(), 10_000).pack("batch", &events);
+        let ids: Vec<&str> = packs.iter().map(|p| p.message_id.as_str()).collect();
+        assert_eq!(ids, ["batch.p000.0", "batch.p000.bulk.0"]);
+        for (message, odd) in packs.iter().zip([0, 1]) {
+            let Opened::Genuine(pack) = open(&seal, PartitionId(0), &message.body, Some(&message.mac)) else {
+                panic!()
+            };
+            let sent: Vec<u64> = pack.events.iter().map(|e| e.id.millis() % 2).collect();
+            assert_eq!(sent, [odd; 3]);
+        }
+    }
+
+    #[test]
+    fn what_is_published_again_goes_behind_when_it_is_much() {
+        let stored = |n: u64, tenant: &str| StoredEvent {
+            id: EventId::mint(1_700_000_000_000 + n, [0; 10]),
+            tenant: TenantId::parse(tenant).expect("legal"),
+            partition: PartitionId(0),
+            correlation_id: correlation(),
+            body: Bytes::from_static(b"{}"),
+        };
+        let mut row: Vec<StoredEvent> = (0..101).map(|n| stored(n, "flood")).collect();
+        row.extend((200..300).map(|n| stored(n, "calm")));
+        let events = unpaced(&row);
+        assert!(events[..101].iter().all(|e| e.traffic == Traffic::Bulk));
+        assert!(events[101..].iter().all(|e| e.traffic == Traffic::Normal) && events.len() == 201);
     }
 
     #[test]

@@ -61,6 +61,40 @@ pub struct ChainHead {
     pub hash: Hash,
 }
 
+impl AuditBody {
+    /// A record with nothing but its circumstances; what it says more is set by `..`. Its seq is set
+    /// when it is hung on its chain.
+    pub fn new(
+        (tenant_id, stream): (TenantId, Stream),
+        at: DateTime<Utc>,
+        actor: impl Into<String>,
+        action: impl Into<String>,
+        (resource_type, resource_id): (&str, impl Into<String>),
+    ) -> Self {
+        Self {
+            tenant_id,
+            stream,
+            seq: 0,
+            at,
+            actor: actor.into(),
+            action: action.into(),
+            resource_type: resource_type.into(),
+            resource_id: resource_id.into(),
+            event_id: None,
+            outcome: None,
+            versions: None,
+            reason_codes: Vec::new(),
+            reason: None,
+            correlation_id: None,
+            address: None,
+            previous: None,
+            new: None,
+            event_sha256: None,
+            decision_sha256: None,
+        }
+    }
+}
+
 impl ChainHead {
     /// The head of a chain without records.
     pub const EMPTY: Self = Self { seq: 0, hash: [0; 32] };
@@ -104,6 +138,9 @@ pub struct AuditBody {
     /// Joins everything of one request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<CorrelationId>,
+    /// Where the actor's request came from: an IP address; of people's actions only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// State before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous: Option<Value>,
@@ -258,25 +295,12 @@ mod tests {
     use super::*;
 
     fn body(n: u8) -> AuditBody {
+        let chain = (TenantId::parse("acme").expect("legal"), Stream::Workflow);
+        let at = super::super::time::from_millis(1_700_000_000_000);
+        let decision_sha256 = Some(hex::encode(sha256(&[n])));
         AuditBody {
-            tenant_id: TenantId::parse("acme").expect("legal"),
-            stream: Stream::Workflow,
-            seq: 0,
-            at: super::super::time::from_millis(1_700_000_000_000),
-            actor: "worker:1".into(),
-            action: "decision_made".into(),
-            resource_type: "event".into(),
-            resource_id: n.to_string(),
-            event_id: None,
-            outcome: None,
-            versions: None,
-            reason_codes: Vec::new(),
-            reason: None,
-            correlation_id: None,
-            previous: None,
-            new: None,
-            event_sha256: None,
-            decision_sha256: Some(hex::encode(sha256(&[n]))),
+            decision_sha256,
+            ..AuditBody::new(chain, at, "worker:1", "decision_made", ("event", n.to_string()))
         }
     }
 

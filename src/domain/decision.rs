@@ -188,6 +188,19 @@ impl Decision {
         serde_json::from_slice(bytes)
     }
 
+    /// The text that is published once a person has decided: the fields of [`Decision::canonical`] and
+    /// `final_outcome`.
+    pub fn with_verdict(&self, verdict: Outcome) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Final<'a> {
+            #[serde(flatten)]
+            decision: &'a Decision,
+            final_outcome: Outcome,
+        }
+        // As for the canonical text.
+        serde_json::to_vec(&Final { decision: self, final_outcome: verdict }).unwrap_or_default()
+    }
+
     /// The JSON that is shown: `final_outcome` after `outcome`, `micros` in each trail entry.
     pub fn view(&self, final_outcome: Option<Outcome>, micros: &[u32]) -> Value {
         let Ok(Value::Object(mut shown)) = serde_json::to_value(self) else { return Value::Null };

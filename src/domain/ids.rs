@@ -22,6 +22,9 @@ pub struct BadId {
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TenantId(Arc<str>);
 
+/// The name of [`TenantId::platform`].
+const PLATFORM: &str = "_platform";
+
 impl TenantId {
     /// Reads a tenant id.
     ///
@@ -36,6 +39,29 @@ impl TenantId {
             });
         }
         Ok(Self(raw.into()))
+    }
+
+    /// Reads a tenant that somebody claims to be, or to speak for: a credential, a header, an event.
+    ///
+    /// # Errors
+    /// Those of [`TenantId::parse`], and for [`TenantId::platform`], which nobody may claim.
+    pub fn claimed(raw: &str) -> Result<Self, BadId> {
+        let read = Self::parse(raw)?;
+        if read.is_platform() {
+            return Err(BadId { what: "tenant_id", why: "must not be _platform: the fleet itself goes by that name" });
+        }
+        Ok(read)
+    }
+
+    /// Whether it is [`TenantId::platform`].
+    pub fn is_platform(&self) -> bool {
+        self.as_str() == PLATFORM
+    }
+
+    /// Whose control chain holds what is done to the fleet itself and belongs to no tenant: keys of
+    /// operators, checkpoints. No credential and no event may name it.
+    pub fn platform() -> Self {
+        Self(PLATFORM.into())
     }
 
     /// The text as it was given.
@@ -139,12 +165,14 @@ impl EventId {
         super::time::from_millis(self.millis())
     }
 
-    /// Reads an id.
+    /// Reads an id, in the one form in which it is written (RFC 9562, section 4): not in braces, not
+    /// as a URN, so that one event has one address.
     ///
     /// # Errors
     /// When the text is no UUID.
     pub fn parse(raw: &str) -> Result<Self, BadId> {
-        Uuid::parse_str(raw).map(Self).map_err(|_| BadId { what: "event id", why: "must be a UUID" })
+        let read = uuid::fmt::Hyphenated::from_str(raw).map(|id| Self(id.into_uuid()));
+        read.map_err(|_| BadId { what: "event id", why: "must be a UUID" })
     }
 }
 
@@ -199,6 +227,14 @@ mod tests {
     }
 
     #[test]
+    fn nobody_can_claim_to_be_the_fleet_itself() {
+        assert_eq!(TenantId::parse("_platform"), Ok(TenantId::platform()), "what is stored reads back");
+        let refused = TenantId::claimed("_platform").expect_err("reserved");
+        assert!(refused.to_string().starts_with("tenant_id must not be _platform"), "{refused}");
+        assert!(TenantId::claimed("platform").is_ok() && TenantId::claimed("a b").is_err());
+    }
+
+    #[test]
     fn event_ids_carry_their_millisecond_and_sort_by_it() {
         let early = EventId::mint(1_700_000_000_000, [0xff; 10]);
         let late = EventId::mint(1_700_000_000_001, [0; 10]);
@@ -208,5 +244,10 @@ mod tests {
         assert!(EventId::floor(1_700_000_000_000) <= early);
         assert!(EventId::floor(1_700_000_000_001) <= late);
         assert!(early < EventId::floor(1_700_000_000_001));
+        let text = early.to_string();
+        assert_eq!(EventId::parse(&text), Ok(early));
+        for other in [format!("{{{text}}}"), format!("urn:uuid:{text}"), text.replace('-', ""), format!("{text} ")] {
+            assert!(EventId::parse(&other).is_err(), "{other}");
+        }
     }
 }

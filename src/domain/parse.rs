@@ -68,9 +68,17 @@ pub fn check_depth(text: &[u8]) -> Result<(), Invalid> {
 /// # Errors
 /// [`Invalid`]: broken JSON, wrong fields (all of them), or a missing or foreign tenant.
 pub fn event(text: &[u8], given: Given<'_>) -> Result<Parsed, Invalid> {
+    fields_to_event(object(text)?, given)
+}
+
+/// Reads the fields of one object from JSON text, of which none may stand twice.
+///
+/// # Errors
+/// [`Invalid`]: broken JSON, or no object.
+pub fn object(text: &[u8]) -> Result<Map<String, Value>, Invalid> {
     check_depth(text)?;
     let Once(fields) = serde_json::from_slice(text).map_err(|e| broken(&e, text))?;
-    fields_to_event(fields, given)
+    Ok(fields)
 }
 
 /// What the reader of JSON did not like, in our words.
@@ -180,7 +188,7 @@ impl Reader {
     fn tenant(&mut self, caller: Option<&TenantId>) -> Result<TenantId, Invalid> {
         let said = match self.take("tenant_id") {
             None => return caller.cloned().ok_or(Invalid::TenantMissing),
-            Some(Value::String(text)) => TenantId::parse(&text).map_err(|e| e.why.to_owned()),
+            Some(Value::String(text)) => TenantId::claimed(&text).map_err(|e| e.why.to_owned()),
             Some(other) => Err(format!("must be text, not {}", kind_of(&other))),
         };
         match (said, caller) {

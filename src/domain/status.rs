@@ -59,8 +59,8 @@ impl Status {
             Self::Processing => &[Self::Approved, Self::Rejected, Self::Escalated, Self::Retrying, Self::Failed],
             Self::Retrying => &[Self::Processing, Self::Failed],
             Self::Escalated => &[Self::Approved, Self::Rejected],
-            // A dead letter that is replayed begins again.
-            Self::Failed => &[Self::Received],
+            // A dead letter that is replayed is due again.
+            Self::Failed => &[Self::Retrying],
             Self::Approved | Self::Rejected => &[],
         }
     }
@@ -126,7 +126,7 @@ mod tests {
             (Retrying, Failed),
             (Escalated, Approved),
             (Escalated, Rejected),
-            (Failed, Received),
+            (Failed, Retrying),
         ];
         for from in Status::ALL {
             for to in Status::ALL {

@@ -1,5 +1,5 @@
-//! Owns the group commit: takes what is waiting, without a timer; while one commit is in flight the
-//! arrivals gather for the next.
+//! Owns the group commit: takes what is waiting, tenant by tenant in turn, without a timer; while one
+//! commit is in flight the arrivals gather for the next.
 
 use bytes::Bytes;
 use metrics::{counter, histogram};
@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::Parts;
 use super::clock::StoreClock;
-use super::door::{Queue, Submission};
 use super::publish::{Fresh, Publisher};
+use super::queue::{AcceptQueue, Submission};
 use super::waiters::Waiters;
 use crate::domain::audit::sha256;
 use crate::domain::partition::partition_of;
@@ -24,41 +24,25 @@ use crate::telemetry::names;
 /// Commits in flight: while one waits for the disk, the other is gathered and sent.
 pub(super) const LANES: usize = 2;
 
+/// What a caller is told to wait at least.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// One accept lane.
 pub(super) struct Accept {
     pub(super) parts: Parts,
     pub(super) partitions: u16,
     pub(super) clock: Arc<StoreClock>,
-    pub(super) queue: Queue,
+    pub(super) queue: Arc<AcceptQueue>,
     pub(super) publisher: Arc<Publisher>,
     pub(super) waiters: Arc<Waiters>,
 }
 
 impl Accept {
-    /// Runs until the door is closed and the queue is empty.
+    /// Runs until stopped and the queue is empty.
     pub(super) async fn run(self, stop: CancellationToken) {
-        while let Some(gathered) = self.gather(&stop).await {
+        while let Some(gathered) = self.queue.take(self.parts.limits.batch_max, &stop).await {
             self.take(gathered).await;
         }
-    }
-
-    /// Waits for one submission, then takes what else is there, up to about a batch.
-    async fn gather(&self, stop: &CancellationToken) -> Option<Vec<Submission>> {
-        let mut queue = self.queue.lock().await;
-        let first = tokio::select! {
-            biased;
-            first = queue.recv() => first?,
-            // Nothing is admitted any more; what was admitted before is still taken.
-            () = stop.cancelled() => queue.try_recv().ok()?,
-        };
-        let mut events = first.candidates.len();
-        let mut gathered = vec![first];
-        while events < self.parts.limits.batch_max {
-            let Ok(next) = queue.try_recv() else { break };
-            events += next.candidates.len();
-            gathered.push(next);
-        }
-        Some(gathered)
     }
 
     async fn take(&self, gathered: Vec<Submission>) {
@@ -70,8 +54,7 @@ impl Accept {
         match result {
             Ok(stored) => self.answer(gathered, stored),
             Err(e) => {
-                tracing::warn!(error = %e, events = candidates.len(), "failed to accept a batch");
-                let away = IntakeError::StoreAway { retry_after: Duration::from_secs(1) };
+                let away = IntakeError::StoreAway { retry_after: retry_after(&e, candidates.len()) };
                 for submission in gathered {
                     // A caller that has gone away needs no answer.
                     _ = submission.answer.send(Err(away.clone()));
@@ -134,7 +117,7 @@ impl Accept {
         let mut fresh = Vec::with_capacity(stored.events.len());
         let mut rows = stored.events.into_iter().zip(stored.verdicts);
         for submission in gathered {
-            let Submission { candidates, answer, room } = submission;
+            let Submission { tenant: _, candidates, traffic, answer, room } = submission;
             let mut taken = Vec::with_capacity(candidates.len());
             for (candidate, (event, verdict)) in candidates.into_iter().zip(rows.by_ref()) {
                 taken.push(taken_as(&event, &verdict));
@@ -142,7 +125,7 @@ impl Accept {
                     Accepted::Fresh => {
                         counter!(names::EVENTS_ACCEPTED, "kind" => candidate.body.kind.as_str()).increment(1);
                         let reply_to = if candidate.wait { self.waiters.queue() } else { None };
-                        fresh.push(Fresh { event, reply_to, traceparent: candidate.traceparent });
+                        fresh.push(Fresh { event, traffic, reply_to, traceparent: candidate.traceparent });
                     }
                     Accepted::Replayed { .. } | Accepted::Conflict { .. } => {
                         counter!(names::EVENTS_REPLAYED)
@@ -157,6 +140,25 @@ impl Accept {
         }
         if !fresh.is_empty() {
             self.publisher.publish(stored.batch, fresh);
+        }
+    }
+}
+
+/// When a refused caller is to come again.
+fn retry_after(e: &StoreError, events: usize) -> Duration {
+    match e {
+        // Told once, by the circuit; callers come by the thousand.
+        StoreError::Open { retry_in } => {
+            tracing::debug!(error = %e, events, "failed to accept a batch");
+            (*retry_in).max(RETRY_AFTER)
+        }
+        StoreError::Away(_)
+        | StoreError::ClockSkew(_)
+        | StoreError::Misfit(_)
+        | StoreError::Refused(_)
+        | StoreError::Fault(_) => {
+            tracing::warn!(error = %e, events, "failed to accept a batch");
+            RETRY_AFTER
         }
     }
 }

@@ -1,18 +1,34 @@
-//! Owns admission: what is let in, what is refused for want of room, and the answer to each.
+//! Owns admission: what is let in, what is refused and why, and the answer to each.
+//!
+//! # Decisions
+//! A call is refused before anything of it is stored, and as a whole: room first, which costs
+//! nothing, then the pace. A call of several tenants that one tenant's rate refuses has counted for
+//! the others; only a door without authentication takes such calls from who can be refused.
+//!
+//! Queue and file producers can't be told to come again later, and messages that wait without an
+//! acknowledgement hold up those behind them. So what they send above the limit is not refused but
+//! goes by the bulk queues, and no share of the accept queue is held against it: the prefetch bounds
+//! it, and it is served in turn with everything else.
 
 use async_trait::async_trait;
 use metrics::gauge;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::Parts;
+use super::call::{Call, Share};
+use super::compartments::Compartments;
+use super::pace::Pacer;
+use super::queue::{AcceptQueue, Submission};
+use super::room::{RETRY_AFTER, Room, Rooms};
 use super::waiters::{Heard, Waiters};
-use crate::domain::EventId;
-use crate::ports::EventStore;
+use crate::domain::{EventId, Scope};
 use crate::ports::intake::{Candidate, Intake, IntakeError, Taken};
+use crate::ports::{EventStore, Pace, Traffic};
+use crate::resilience::BulkheadRules;
 use crate::telemetry::names;
 
 /// The bounds of ingest.
@@ -20,6 +36,10 @@ use crate::telemetry::names;
 pub struct IngestLimits {
     /// Events waiting for a commit, at most.
     pub queue_events: usize,
+    /// Events of one tenant waiting for a commit, at most.
+    pub tenant_events: usize,
+    /// Calls of one tenant under way, and waiting for that, at most.
+    pub tenant_calls: BulkheadRules,
     /// Events in one commit, about.
     pub batch_max: usize,
     /// Events stored and not yet published, at most; above it nothing is taken.
@@ -28,55 +48,65 @@ pub struct IngestLimits {
     pub pack_bytes_max: usize,
 }
 
-/// What a refused caller is told to wait.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+impl Default for IngestLimits {
+    fn default() -> Self {
+        Self {
+            queue_events: 20_000,
+            tenant_events: 5_000,
+            tenant_calls: BulkheadRules::default(),
+            batch_max: 1_000,
+            unpublished_max: 1_000_000,
+            pack_bytes_max: 131_072,
+        }
+    }
+}
 
 /// How often the store is asked for a decision of which nobody will tell this process.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// A part of a call, waiting for its commit. The permit is its room in the queue.
-pub(super) struct Submission {
-    pub(super) candidates: Vec<Candidate>,
-    pub(super) answer: oneshot::Sender<Result<Vec<Taken>, IntakeError>>,
-    pub(super) room: OwnedSemaphorePermit,
-}
+type Answered = oneshot::Receiver<Result<Vec<Taken>, IntakeError>>;
 
-/// The queue, shared by the accept lanes: one gathers while another commits.
-pub(super) type Queue = Arc<Mutex<mpsc::UnboundedReceiver<Submission>>>;
-
-/// The door: an [`Intake`] over a bounded queue.
+/// The door: an [`Intake`] over a bounded queue, for callers that can be told to come again.
 pub struct Door {
     store: Arc<dyn EventStore>,
     limits: IngestLimits,
-    // Bounded by `room`: every submission in it holds at least one permit.
-    queue: mpsc::UnboundedSender<Submission>,
-    room: Arc<Semaphore>,
+    compartments: Compartments,
+    rooms: Arc<Rooms>,
+    pacer: Pacer,
+    queue: Arc<AcceptQueue>,
     waiters: Arc<Waiters>,
     unpublished: Arc<Unpublished>,
     stop: CancellationToken,
 }
 
+/// The door of queue and file producers, who can't be told: never refuses for a tenant's rate.
+pub struct SideDoor(Arc<Door>);
+
 impl Door {
-    pub(super) fn new(parts: &Parts, waiters: Arc<Waiters>, stop: CancellationToken) -> (Arc<Self>, Queue) {
-        let (queue, receiver) = mpsc::unbounded_channel();
-        let door = Self {
-            store: Arc::clone(&parts.store),
-            room: Arc::new(Semaphore::new(parts.limits.queue_events.clamp(1, Semaphore::MAX_PERMITS))),
-            limits: parts.limits.clone(),
-            queue,
-            waiters,
-            unpublished: Arc::new(Unpublished::default()),
-            stop,
-        };
-        (Arc::new(door), Arc::new(Mutex::new(receiver)))
+    pub(super) fn new(
+        parts: &Parts,
+        queue: Arc<AcceptQueue>,
+        pacer: Pacer,
+        waiters: Arc<Waiters>,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
+        let limits = parts.limits.clone();
+        let rooms = Rooms::new(limits.queue_events, limits.tenant_events);
+        let compartments = Compartments::new(limits.tenant_calls);
+        let (store, unpublished) = (Arc::clone(&parts.store), Arc::default());
+        Arc::new(Self { store, limits, compartments, rooms, pacer, queue, waiters, unpublished, stop })
+    }
+
+    /// The same door for who can't be told to come again.
+    pub fn side(self: &Arc<Self>) -> Arc<SideDoor> {
+        Arc::new(SideDoor(Arc::clone(self)))
     }
 
     pub(super) fn unpublished(&self) -> Arc<Unpublished> {
         Arc::clone(&self.unpublished)
     }
 
-    /// Room for all candidates of a call, or none. A call larger than the queue takes all of it.
-    fn admit(&self, events: usize) -> Result<OwnedSemaphorePermit, IntakeError> {
+    fn open(&self) -> Result<(), IntakeError> {
         if self.stop.is_cancelled() {
             return Err(IntakeError::Stopping);
         }
@@ -84,47 +114,76 @@ impl Door {
         if unpublished >= self.limits.unpublished_max {
             return Err(IntakeError::Backlog { unpublished, retry_after: RETRY_AFTER });
         }
-        let wanted = u32::try_from(events.min(self.limits.queue_events)).unwrap_or(u32::MAX);
-        Arc::clone(&self.room).try_acquire_many_owned(wanted).map_err(|_| IntakeError::Full(RETRY_AFTER))
+        Ok(())
     }
 
-    fn enqueue(
-        &self,
-        candidates: Vec<Candidate>,
-        room: OwnedSemaphorePermit,
-    ) -> Result<oneshot::Receiver<Result<Vec<Taken>, IntakeError>>, IntakeError> {
-        let (answer, answered) = oneshot::channel();
-        let submission = Submission { candidates, answer, room };
-        self.queue.send(submission).map_err(|_| IntakeError::Stopping)?;
-        let used = self.limits.queue_events.saturating_sub(self.room.available_permits());
-        gauge!(names::ACCEPT_QUEUE_EVENTS).set(used as f64);
-        Ok(answered)
-    }
-}
-
-#[async_trait]
-impl Intake for Door {
-    async fn submit(&self, candidates: Vec<Candidate>) -> Result<Vec<Taken>, IntakeError> {
+    async fn take(&self, candidates: Vec<Candidate>, refusable: bool) -> Result<Vec<Taken>, IntakeError> {
         if candidates.is_empty() {
             return Ok(Vec::new());
         }
-        let mut room = self.admit(candidates.len())?;
-        let mut waiting = Vec::new();
-        let mut rest = candidates;
-        // Parts of a commit's size, so that a large call is gathered with others and both lanes work.
-        while !rest.is_empty() {
-            let later = rest.split_off(rest.len().min(self.limits.batch_max));
-            let share = if later.is_empty() { room.num_permits() } else { rest.len().min(room.num_permits()) };
-            let part = room.split(share).ok_or(IntakeError::Full(RETRY_AFTER))?;
-            waiting.push(self.enqueue(rest, part)?);
-            rest = later;
+        self.open()?;
+        let call = Call::split(candidates);
+        let wanted = call.wanted();
+        // Who can't be refused does not come in more calls than it has queues or files.
+        let _places = if refusable { self.compartments.enter(&wanted).await? } else { Vec::new() };
+        let rooms = self.rooms.take(&wanted, refusable)?;
+        let paces = self.pacer.paces(wanted).await?;
+        let (shares, order) = call.apart();
+        let traffic = traffic(&shares, &paces, refusable)?;
+        let (mut parts, mut waiting) = (Vec::new(), Vec::new());
+        for ((share, room), traffic) in shares.into_iter().zip(rooms).zip(traffic) {
+            self.cut(share, room, traffic, &mut parts, &mut waiting);
         }
+        self.queue.put(parts)?;
         let mut taken = Vec::new();
         for answered in waiting {
             // An answer that never comes: the process is going down and the lane is gone.
             taken.extend(answered.await.unwrap_or(Err(IntakeError::Stopping))?);
         }
-        Ok(taken)
+        Ok(order.restore(taken))
+    }
+
+    /// Parts of a commit's size, so that a large call is gathered with others and both lanes work.
+    fn cut(
+        &self,
+        share: Share,
+        mut room: Room,
+        traffic: Traffic,
+        parts: &mut Vec<Submission>,
+        waiting: &mut Vec<Answered>,
+    ) {
+        let mut rest = share.candidates;
+        while !rest.is_empty() {
+            let later = rest.split_off(rest.len().min(self.limits.batch_max));
+            let (answer, answered) = oneshot::channel();
+            let (tenant, room) = (share.tenant.clone(), room.split(rest.len()));
+            parts.push(Submission { tenant, candidates: rest, traffic, answer, room });
+            waiting.push(answered);
+            rest = later;
+        }
+    }
+
+    async fn stored(&self, event: EventId) -> Option<serde_json::Value> {
+        self.store.event(&Scope::Fleet, event).await.ok().flatten()?.decision_view().ok()?
+    }
+}
+
+/// By which queues the shares go, or whose rate refuses the call.
+fn traffic(shares: &[Share], paces: &[Pace], refusable: bool) -> Result<Vec<Traffic>, IntakeError> {
+    let each = shares.iter().zip(paces).map(|(share, pace)| match pace {
+        Pace::Normal => Ok(Traffic::Normal),
+        Pace::Refused { retry_after } if refusable => {
+            Err(IntakeError::RateLimited { tenant: share.tenant.clone(), retry_after: *retry_after })
+        }
+        Pace::Bulk | Pace::Refused { .. } => Ok(Traffic::Bulk),
+    });
+    each.collect()
+}
+
+#[async_trait]
+impl Intake for Door {
+    async fn submit(&self, candidates: Vec<Candidate>) -> Result<Vec<Taken>, IntakeError> {
+        self.take(candidates, true).await
     }
 
     async fn decision(&self, event: EventId, patience: Duration) -> Option<serde_json::Value> {
@@ -145,9 +204,14 @@ impl Intake for Door {
     }
 }
 
-impl Door {
-    async fn stored(&self, event: EventId) -> Option<serde_json::Value> {
-        self.store.event(event).await.ok().flatten()?.decision_view().ok()?
+#[async_trait]
+impl Intake for SideDoor {
+    async fn submit(&self, candidates: Vec<Candidate>) -> Result<Vec<Taken>, IntakeError> {
+        self.0.take(candidates, false).await
+    }
+
+    async fn decision(&self, event: EventId, patience: Duration) -> Option<serde_json::Value> {
+        self.0.decision(event, patience).await
     }
 }
 

@@ -201,13 +201,11 @@ async fn settle(intake: &dyn Intake, batch: Batch, patience: Duration) -> Settle
             Err(refused) => refused,
             taken => return Settled { batch, taken },
         };
-        let asked = match &refused {
-            IntakeError::Full(wait) => *wait,
-            IntakeError::Backlog { retry_after, .. } | IntakeError::StoreAway { retry_after } => *retry_after,
-            IntakeError::Stopping => return Settled { batch, taken: Err(refused) },
-        };
+        if refused == IntakeError::Stopping {
+            return Settled { batch, taken: Err(refused) };
+        }
         // Never less than a delay that doubles: a door that asks for none must not be stormed.
-        let wait = asked.max(least).min(WAIT_MAX);
+        let wait = refused.retry_after().max(least).min(WAIT_MAX);
         if waited + wait > patience {
             return Settled { batch, taken: Err(refused) };
         }

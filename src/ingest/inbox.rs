@@ -1,7 +1,10 @@
 //! Owns the door of queue producers. A message is acknowledged after its commit, or after it was
 //! parked with its reason; it is never dropped and never looped.
 
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
 use metrics::counter;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -15,16 +18,40 @@ use crate::ports::{Broker, Entropy, EventStore};
 use crate::resilience::Backoff;
 use crate::telemetry::names;
 
-/// Tells whose message it is: the tenant of its credential; none where authentication is off and
-/// the event itself says it; an error where the message has no right to be taken.
-pub type InboxAuth = Arc<dyn Fn(&InboxDelivery) -> Result<Option<TenantId>, String> + Send + Sync>;
+/// What a message shows of its sender.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InboxSender {
+    /// The user id that the broker has validated.
+    pub user_id: Option<String>,
+    /// The header `authorization`.
+    pub authorization: Option<String>,
+}
+
+/// Why it can't be told whose a message is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InboxRefusal {
+    /// It has no right to be taken: it is parked with this reason.
+    Never(String),
+    /// It can't be told now, because of this.
+    NotNow(String),
+}
+
+/// Tells whose message it is: the tenant of its sender; none where authentication is off and the event
+/// itself says it.
+pub type InboxAuth =
+    Arc<dyn Fn(InboxSender) -> BoxFuture<'static, Result<Option<TenantId>, InboxRefusal>> + Send + Sync>;
+
+/// Takes everybody's messages: authentication is off.
+pub fn anybody() -> InboxAuth {
+    Arc::new(|_| Box::pin(std::future::ready(Ok(None))))
+}
 
 /// Messages taken at once.
 const BATCH: usize = 500;
 
 /// What the inbox consumer stands on.
 pub struct Inbox {
-    /// Where events go.
+    /// Where events go; a door that refuses nobody for its rate.
     pub intake: Arc<dyn Intake>,
     /// Where messages come from, and where those that can't be taken are parked.
     pub broker: Arc<dyn Broker>,
@@ -42,7 +69,7 @@ pub struct Inbox {
 
 /// Consumes the inbox until stopped; subscribes anew whenever the subscription ends.
 pub async fn consume_inbox(inbox: Inbox, stop: CancellationToken) {
-    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5), &*inbox.entropy);
     while !stop.is_cancelled() {
         match stop.run_until_cancelled(inbox.broker.inbox(inbox.prefetch)).await {
             Some(Ok(mut deliveries)) => {
@@ -56,35 +83,103 @@ pub async fn consume_inbox(inbox: Inbox, stop: CancellationToken) {
     }
 }
 
+/// Messages of one batch that share their fate.
+enum Work {
+    /// Events of one tenant.
+    Take(Vec<InboxDelivery>, Vec<Candidate>),
+    /// What can't be taken, and why.
+    Park(InboxDelivery, String),
+}
+
 impl Inbox {
+    /// Reads on while earlier messages wait for their commits: a tenant whose events have to wait
+    /// holds back its own messages, and others' only once it has the whole prefetch.
     async fn drain(&self, deliveries: &mut mpsc::Receiver<InboxDelivery>, stop: &CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH);
-        while let Some(1..) = stop.run_until_cancelled(deliveries.recv_many(&mut batch, BATCH)).await {
-            let (mut readable, mut candidates, mut whole) = (Vec::new(), Vec::new(), true);
-            for delivery in batch.drain(..) {
-                match self.read(&delivery) {
-                    Ok(candidate) => {
-                        candidates.push(candidate);
-                        readable.push(delivery);
-                    }
-                    Err(reason) => whole &= self.park(&delivery, &reason).await,
+        // Bounded by the prefetch: nothing in it is acknowledged.
+        let mut working = FuturesUnordered::new();
+        let mut whole = true;
+        while whole {
+            tokio::select! {
+                biased;
+                Some(done) = working.next() => whole = done,
+                read = stop.run_until_cancelled(deliveries.recv_many(&mut batch, BATCH)) => {
+                    let Some(1..) = read else { break };
+                    let sorting = self.sort(batch.drain(..), stop);
+                    tokio::pin!(sorting);
+                    // What is under way goes on while somebody's credential is looked up.
+                    let works = loop {
+                        tokio::select! {
+                            works = &mut sorting => break works,
+                            Some(done) = working.next() => whole &= done,
+                        }
+                    };
+                    let Some(works) = works else { break };
+                    working.extend(works.into_iter().map(|work| self.work(work, stop)));
                 }
             }
-            let Some(taken) = self.submit(candidates, stop).await else { return };
-            for (delivery, taken) in readable.iter().zip(taken) {
-                whole &= self.finish(delivery, taken).await;
-            }
-            if !whole {
-                // Ends the subscription: what was not acknowledged comes again.
-                return;
+        }
+        // What is under way is finished. Then, where something was neither taken nor parked, the end
+        // of the subscription makes the broker send it again.
+        while working.next().await.is_some() {}
+    }
+
+    /// Splits a batch by tenant. None when stopped before every sender was known.
+    async fn sort(&self, batch: impl Iterator<Item = InboxDelivery>, stop: &CancellationToken) -> Option<Vec<Work>> {
+        let (mut works, mut tenants) = (Vec::new(), BTreeMap::new());
+        for delivery in batch {
+            let tenant = self.tenant(&delivery, stop).await?;
+            match tenant.and_then(|tenant| self.read(&delivery, tenant.as_ref())) {
+                Ok(candidate) => {
+                    let tenant = candidate.body.tenant_id.clone();
+                    let (deliveries, candidates): &mut (Vec<_>, Vec<_>) = tenants.entry(tenant).or_default();
+                    deliveries.push(delivery);
+                    candidates.push(candidate);
+                }
+                Err(reason) => works.push(Work::Park(delivery, reason)),
             }
         }
+        works.extend(tenants.into_values().map(|(deliveries, candidates)| Work::Take(deliveries, candidates)));
+        Some(works)
+    }
+
+    /// Whose a message is, or why it is parked. Asks again while that can't be told; none when stopped
+    /// meanwhile.
+    async fn tenant(
+        &self,
+        delivery: &InboxDelivery,
+        stop: &CancellationToken,
+    ) -> Option<Result<Option<TenantId>, String>> {
+        let sender = InboxSender { user_id: delivery.user_id.clone(), authorization: delivery.authorization.clone() };
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2), &*self.entropy);
+        loop {
+            match (self.auth)(sender.clone()).await {
+                Ok(tenant) => return Some(Ok(tenant)),
+                Err(InboxRefusal::Never(reason)) => return Some(Err(reason)),
+                Err(InboxRefusal::NotNow(why)) => tracing::debug!(error = why, "the inbox waits"),
+            }
+            stop.run_until_cancelled(tokio::time::sleep(backoff.next_wait())).await?;
+        }
+    }
+
+    /// False when a message could neither be taken nor parked.
+    async fn work(&self, work: Work, stop: &CancellationToken) -> bool {
+        let (deliveries, candidates) = match work {
+            Work::Park(delivery, reason) => return self.park(&delivery, &reason).await,
+            Work::Take(deliveries, candidates) => (deliveries, candidates),
+        };
+        let Some(taken) = self.submit(candidates, stop).await else { return false };
+        let mut whole = true;
+        for (delivery, taken) in deliveries.iter().zip(taken) {
+            whole &= self.finish(delivery, taken).await;
+        }
+        whole
     }
 
     /// Keeps trying while ingest has no room or the store is away: the messages are not
     /// acknowledged, so the broker holds back the rest. Nothing when stopped meanwhile.
     async fn submit(&self, candidates: Vec<Candidate>, stop: &CancellationToken) -> Option<Vec<Taken>> {
-        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2), &*self.entropy);
         loop {
             match self.intake.submit(candidates.clone()).await {
                 Ok(taken) => return Some(taken),
@@ -95,12 +190,11 @@ impl Inbox {
         }
     }
 
-    fn read(&self, delivery: &InboxDelivery) -> Result<Candidate, String> {
+    fn read(&self, delivery: &InboxDelivery, tenant: Option<&TenantId>) -> Result<Candidate, String> {
         if delivery.body.len() > self.event_bytes_max {
             return Err(format!("the event has {} bytes, more than {}", delivery.body.len(), self.event_bytes_max));
         }
-        let tenant = (self.auth)(delivery)?;
-        let given = Given { kind: None, tenant: tenant.as_ref(), keys_inside: true };
+        let given = Given { kind: None, tenant, keys_inside: true };
         let parsed = match delivery.content_type.as_deref() {
             Some(kind) if kind.starts_with("application/cloudevents+json") => cloudevents::event(&delivery.body, given),
             _ => parse::event(&delivery.body, given),

@@ -1,30 +1,36 @@
 //! The role that takes events: stores them, then publishes them. Every queue in it is bounded.
 //!
-//! `door` admits candidates and answers; `accept` gathers what is waiting into one commit;
+//! `door` admits candidates and answers: `room` bounds what waits, `pace` asks how fast tenants may
+//! go, `queue` serves them in turn; `accept` gathers what is waiting into one commit;
 //! `publish` sends packs and settles the outbox; `sweep` republishes what a crash or an absent
 //! broker left behind; `inbox` and `file` are the doors of queue and file producers.
 //!
 //! Never decides, and never acknowledges anything before its commit.
 
 mod accept;
+mod call;
 mod clock;
+mod compartments;
 mod door;
 pub mod file;
 mod inbox;
+mod pace;
 mod publish;
+mod queue;
+mod room;
 mod sweep;
 mod waiters;
 
 pub use clock::StoreClock;
-pub use door::{Door, IngestLimits};
-pub use inbox::{Inbox, InboxAuth, consume_inbox};
+pub use door::{Door, IngestLimits, SideDoor};
+pub use inbox::{Inbox, InboxAuth, InboxRefusal, InboxSender, anybody, consume_inbox};
 
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::crypto::{PackSeal, Packer};
-use crate::ports::{Broker, Clock, Entropy, EventStore, StoreError};
+use crate::ports::{Broker, Clock, Entropy, EventStore, RateMeter, StoreError};
 
 /// What ingest stands on.
 #[derive(Clone)]
@@ -33,6 +39,8 @@ pub struct Parts {
     pub store: Arc<dyn EventStore>,
     /// The queues.
     pub broker: Arc<dyn Broker>,
+    /// The rates of tenants.
+    pub meter: Arc<dyn RateMeter>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -53,7 +61,10 @@ pub async fn start(parts: Parts, stop: &CancellationToken, tasks: &TaskTracker) 
     let waiters = Arc::new(waiters::Waiters::default());
     let (publisher, settling) = publish::Publisher::new(&parts, packer, tasks.clone());
     let publisher = Arc::new(publisher);
-    let (door, queue) = Door::new(&parts, Arc::clone(&waiters), stop.clone());
+    let queue = Arc::new(queue::AcceptQueue::new());
+    let (pacer, asked) = pace::Pacer::new();
+    let door = Door::new(&parts, Arc::clone(&queue), pacer, Arc::clone(&waiters), stop.clone());
+    tasks.spawn(pace::run(Arc::clone(&parts.meter), asked, stop.clone()));
     for _ in 0..accept::LANES {
         let accept = accept::Accept {
             parts: parts.clone(),
@@ -68,7 +79,7 @@ pub async fn start(parts: Parts, stop: &CancellationToken, tasks: &TaskTracker) 
     tasks.spawn(publish::settle(Arc::clone(&parts.store), settling));
     tasks.spawn(sweep::run(Arc::clone(&parts.store), publisher, stop.clone()));
     tasks.spawn(door.unpublished().watch(Arc::clone(&parts.store), stop.clone()));
-    tasks.spawn(waiters::listen(waiters, Arc::clone(&parts.broker), Arc::clone(&parts.clock), stop.clone()));
+    tasks.spawn(waiters::listen(waiters, parts.clone(), stop.clone()));
     tasks.spawn(clock::keep(clock, Arc::clone(&parts.store), stop.clone()));
     Ok(door)
 }

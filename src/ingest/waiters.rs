@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::Parts;
 use crate::domain::EventId;
-use crate::ports::{Broker, Clock};
 use crate::resilience::Backoff;
 
 /// Waiting requests at most; one more is answered without its decision.
@@ -90,13 +90,9 @@ impl Waiters {
 }
 
 /// Listens for decisions until stopped; opens a new queue whenever the old one is lost.
-pub(super) async fn listen(
-    waiters: Arc<Waiters>,
-    broker: Arc<dyn Broker>,
-    clock: Arc<dyn Clock>,
-    stop: CancellationToken,
-) {
-    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+pub(super) async fn listen(waiters: Arc<Waiters>, parts: Parts, stop: CancellationToken) {
+    let Parts { broker, clock, entropy, .. } = parts;
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5), &*entropy);
     while !stop.is_cancelled() {
         if let Some(Ok(mut replies)) = stop.run_until_cancelled(broker.replies()).await {
             backoff.reset();

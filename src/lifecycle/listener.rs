@@ -1,18 +1,23 @@
-//! Owns the bounds of connections: how many are open, and how long one may say nothing. Never
-//! looks at what is said.
+//! Owns the bounds of connections: how many are open, how long one may say nothing, and how long its
+//! TLS handshake may take. Never looks at what is said.
 
-use axum::serve::Listener;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
+use tokio_rustls::Accept;
+use tokio_rustls::server::TlsStream;
+
+use super::tls::Tls;
 
 /// Connections open at once. Further ones wait in the operating system's backlog.
 const CONNECTIONS_MAX: usize = 8192;
@@ -20,10 +25,14 @@ const CONNECTIONS_MAX: usize = 8192;
 /// How long a connection may be silent, in and out: longer than the longest wait for a decision.
 const SILENCE_MAX: Duration = Duration::from_secs(90);
 
-/// A TCP listener with bounds.
+/// How long a TLS handshake may take.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+
+/// A TCP listener with bounds, with TLS where it has a certificate.
 #[derive(Debug)]
 pub struct Bounded {
     listener: TcpListener,
+    tls: Option<Tls>,
     free: Arc<Semaphore>,
     silence_max: Duration,
 }
@@ -34,8 +43,20 @@ impl Bounded {
         Self::with(listener, CONNECTIONS_MAX, SILENCE_MAX)
     }
 
+    /// Shows this certificate to whoever connects, and takes nothing in the clear.
+    pub fn with_tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     fn with(listener: TcpListener, connections_max: usize, silence_max: Duration) -> Self {
-        Self { listener, free: Arc::new(Semaphore::new(connections_max)), silence_max }
+        Self { listener, tls: None, free: Arc::new(Semaphore::new(connections_max)), silence_max }
+    }
+}
+
+impl From<TcpListener> for Bounded {
+    fn from(listener: TcpListener) -> Self {
+        Self::new(listener)
     }
 }
 
@@ -50,7 +71,12 @@ impl Listener for Bounded {
         if let Err(e) = stream.set_nodelay(true) {
             tracing::debug!(error = %e, "failed to set TCP_NODELAY");
         }
-        let silence = Box::pin(sleep(self.silence_max));
+        // The handshake is made where the connection is served: nobody else waits for it.
+        let (stream, first) = match &self.tls {
+            None => (Stream::Plain(stream), self.silence_max),
+            Some(tls) => (Stream::Handshake(Box::new(tls.acceptor().accept(stream))), HANDSHAKE_MAX),
+        };
+        let silence = Box::pin(sleep(first.min(self.silence_max)));
         (Connection { stream, silence, silence_max: self.silence_max, _permit: permit }, address)
     }
 
@@ -59,13 +85,29 @@ impl Listener for Bounded {
     }
 }
 
+/// The other end of a connection, as a request's `ConnectInfo` shows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+impl Connected<IncomingStream<'_, Bounded>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
+        Self(*stream.remote_addr())
+    }
+}
+
 /// A connection that ends when it is silent for too long.
-#[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     silence: Pin<Box<Sleep>>,
     silence_max: Duration,
     _permit: OwnedSemaphorePermit,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    /// Not a byte of it counts as heard before it is done.
+    Handshake(Box<Accept<TcpStream>>),
+    Secured(Box<TlsStream<TcpStream>>),
 }
 
 impl Connection {
@@ -80,18 +122,47 @@ impl Connection {
             Poll::Pending => Poll::Pending,
         }
     }
+
+    /// Finishes the handshake, where there is one.
+    fn secured(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Stream::Handshake(accept) = &mut self.stream else { return Poll::Ready(Ok(())) };
+        let polled = Pin::new(&mut **accept).poll(cx);
+        let polled = polled.map_ok(|stream| self.stream = Stream::Secured(Box::new(stream)));
+        self.heard(cx, polled)
+    }
+}
+
+impl Stream {
+    /// The stream that carries what is said; none before the handshake is done.
+    fn open(&mut self) -> Option<Pin<&mut dyn Carrier>> {
+        match self {
+            Self::Plain(stream) => Some(Pin::new(stream)),
+            Self::Secured(stream) => Some(Pin::new(&mut **stream)),
+            Self::Handshake(_) => None,
+        }
+    }
+}
+
+trait Carrier: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Carrier for T {}
+
+fn unfinished() -> io::Error {
+    io::Error::other("the TLS handshake is not done")
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        ready!(self.secured(cx))?;
+        let polled = self.stream.open().ok_or_else(unfinished)?.poll_read(cx, buf);
         self.heard(cx, polled)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        ready!(self.secured(cx))?;
+        let polled = self.stream.open().ok_or_else(unfinished)?.poll_write(cx, buf);
         self.heard(cx, polled)
     }
 
@@ -100,21 +171,33 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        ready!(self.secured(cx))?;
+        let polled = self.stream.open().ok_or_else(unfinished)?.poll_write_vectored(cx, bufs);
         self.heard(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Secured(stream) => stream.is_write_vectored(),
+            Stream::Handshake(_) => true,
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // TCP has nothing to flush: this says nothing about the other side.
-        Pin::new(&mut self.stream).poll_flush(cx)
+        match self.stream.open() {
+            // What TLS holds back must leave; TCP has nothing to flush: this says nothing about the
+            // other side, and so ends no silence.
+            Some(stream) => stream.poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        match self.stream.open() {
+            Some(stream) => stream.poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }
 

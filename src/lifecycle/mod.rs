@@ -6,11 +6,15 @@ mod clock;
 mod listener;
 mod serve;
 mod signals;
+mod tls;
+mod watch;
 
 pub use clock::{SystemClock, SystemEntropy};
-pub use listener::Bounded;
+pub use listener::{Bounded, Peer};
 pub use serve::serve;
 pub use signals::{EXIT_INTERRUPTED, stop_on_signals};
+pub use tls::Tls;
+pub use watch::Watch;
 
 /// Makes ring the process's TLS provider. First thing in every `main`: the first TLS connection
 /// would panic without it.

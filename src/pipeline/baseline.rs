@@ -4,9 +4,11 @@
 
 use serde_json::{Map, Value, json};
 
+use super::scorer::Scorer;
 use super::truthy::truthy;
 use crate::domain::audit::sha256;
 use crate::domain::decision::{PolicyRef, PolicyResult, Reason};
+use crate::domain::version::VersionRef;
 use crate::domain::{EventBody, Kind, Outcome};
 
 /// The text of the policy. Its SHA-256 stands in every decision made by it.
@@ -26,7 +28,7 @@ outcome APPROVED otherwise
 pub const ESCALATION_SCORE: f64 = 75.0;
 
 /// What decides.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     /// Name, version and hash of the policy's text.
     pub reference: PolicyRef,
@@ -34,7 +36,12 @@ pub struct Policy {
     pub model_version: String,
     /// The prompt version in force.
     pub prompt_version: u32,
+    /// What that model is.
+    pub scorer: Scorer,
 }
+
+/// The model that the baseline scores by, as decisions name it.
+pub const BASELINE_MODEL: &str = "baseline@1";
 
 impl Policy {
     /// The baseline.
@@ -42,9 +49,15 @@ impl Policy {
         let hash = hex::encode(sha256(TEXT.as_bytes()));
         Self {
             reference: PolicyRef { name: "baseline".into(), version: 1, hash },
-            model_version: "baseline@1".into(),
+            model_version: BASELINE_MODEL.into(),
             prompt_version: 1,
+            scorer: Scorer::Baseline,
         }
+    }
+
+    /// The baseline's rules with the score of a registered model.
+    pub fn with_model(model: &VersionRef, scorer: Scorer) -> Self {
+        Self { model_version: model.to_string(), scorer, ..Self::baseline() }
     }
 }
 

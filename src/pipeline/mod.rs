@@ -8,9 +8,13 @@
 
 pub mod baseline;
 mod run;
+pub mod scorecard;
+pub mod scorer;
 pub mod state;
 pub mod truthy;
 
 pub use baseline::Policy;
 pub use run::{replay, run};
+pub use scorecard::Scorecard;
+pub use scorer::{Scorer, Unfit};
 pub use state::State;

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use std::time::Duration;
 
 use super::baseline::{self, Policy};
+use super::scorer::{self, Scorer};
 use super::state::{Stage, State};
 use crate::domain::decision::{Evaluation, GuardrailResult, PolicyResult};
 use crate::domain::time::whole_millis;
@@ -46,7 +47,7 @@ pub(super) fn advance(state: State, stage: Stage, event: &Event, context: &Snaps
     let (mut next, result) = match stage {
         Stage::Retrieval => retrieve(state, context),
         Stage::PolicyValidation => validate(state, event),
-        Stage::RiskScoring => score(state, event),
+        Stage::RiskScoring => score(state, event, context, policy),
         Stage::Guardrails => guard(state, event),
         Stage::Decision => decide(state, event),
         Stage::Evaluation => evaluate(state),
@@ -77,8 +78,20 @@ fn validate(mut state: State, event: &Event) -> (State, String) {
     (state, policy_text(policy).into())
 }
 
-fn score(mut state: State, event: &Event) -> (State, String) {
-    let score = baseline::score(&event.body);
+fn score(mut state: State, event: &Event, context: &Snapshot, policy: &Policy) -> (State, String) {
+    let score = match &policy.scorer {
+        Scorer::Baseline => baseline::score(&event.body),
+        Scorer::Scorecard(card) => {
+            let (score, reasons) = card.score(&event.body, context, &policy.model_version);
+            state.reasons.extend(reasons);
+            score
+        }
+        // No score: the stages behind take it for the worst, and a person decides.
+        Scorer::Unavailable => {
+            state.reasons.push(scorer::unavailable(&policy.model_version));
+            return (state, "model unavailable".into());
+        }
+    };
     state.score = Some(score);
     (state, format!("{score}"))
 }

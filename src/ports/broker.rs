@@ -3,6 +3,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use std::fmt;
 use tokio::sync::mpsc;
 
 use crate::domain::{PartitionId, TenantId};
@@ -24,13 +25,53 @@ pub enum BrokerError {
     Refused,
 }
 
+/// Which of a partition's two queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Traffic {
+    /// Events of tenants within their rate.
+    Normal,
+    /// Events of tenants above it: drained behind the others.
+    Bulk,
+}
+
+/// A queue of the fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Route {
+    /// Whose events.
+    pub partition: PartitionId,
+    /// Which of its queues.
+    pub traffic: Traffic,
+}
+
+impl Route {
+    /// The queue of a partition's tenants within their rate.
+    pub const fn normal(partition: PartitionId) -> Self {
+        Self { partition, traffic: Traffic::Normal }
+    }
+
+    /// The queue of a partition's tenants above their rate.
+    pub const fn bulk(partition: PartitionId) -> Self {
+        Self { partition, traffic: Traffic::Bulk }
+    }
+}
+
+/// As in the names of queues: `p007`, `p007.bulk`.
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.traffic {
+            Traffic::Normal => write!(f, "{}", self.partition),
+            Traffic::Bulk => write!(f, "{}.bulk", self.partition),
+        }
+    }
+}
+
 /// A pack on its way to a partition's queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackMessage {
     /// The same on every publication of the same content.
     pub message_id: String,
     /// Which queue.
-    pub partition: PartitionId,
+    pub route: Route,
     /// The text of a `domain::pack::Pack`.
     pub body: Bytes,
     /// Its HMAC-SHA256 under the fleet's secret.
@@ -63,7 +104,7 @@ pub struct Delivery {
     /// As published; empty when a foreign publisher gave none.
     pub message_id: String,
     /// From which queue.
-    pub partition: PartitionId,
+    pub route: Route,
     /// Whether the broker sent it before.
     pub redelivered: bool,
     /// The text of a pack, to be believed only when [`Delivery::mac`] agrees.
@@ -136,11 +177,11 @@ pub trait Broker: Send + Sync {
     /// store.
     async fn reply(&self, replies: Vec<ReplyMessage>);
 
-    /// Consumes a partition's queue with at most `prefetch` unacknowledged messages.
+    /// Consumes one queue of a partition with at most `prefetch` unacknowledged messages.
     ///
     /// # Errors
     /// When the broker is away.
-    async fn subscribe(&self, partition: PartitionId, prefetch: u16) -> Result<Subscription, BrokerError>;
+    async fn subscribe(&self, route: Route, prefetch: u16) -> Result<Subscription, BrokerError>;
 
     /// Consumes the inbox with at most `prefetch` unacknowledged messages.
     ///

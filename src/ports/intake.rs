@@ -53,6 +53,22 @@ pub enum IntakeError {
     /// The accept queue is full.
     #[error("accept: the queue is full, try again in {0:?}")]
     Full(Duration),
+    /// So much of the tenant waits in the accept queue that no more of it is let in.
+    #[error("accept: tenant {tenant} has its share of the queue, try again in {retry_after:?}")]
+    TenantFull {
+        /// Whose events were too many.
+        tenant: TenantId,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The tenant sends faster than it may.
+    #[error("accept: tenant {tenant} is above its rate, try again in {retry_after:?}")]
+    RateLimited {
+        /// Whose events were too many.
+        tenant: TenantId,
+        /// When as many would be taken.
+        retry_after: Duration,
+    },
     /// So much is accepted and unpublished that no more is taken.
     #[error("accept: the broker is away and {unpublished} events wait for it, try again in {retry_after:?}")]
     Backlog {
@@ -70,6 +86,20 @@ pub enum IntakeError {
     /// The process is going down.
     #[error("accept: this process is stopping")]
     Stopping,
+}
+
+impl IntakeError {
+    /// When the same call may be tried again.
+    pub fn retry_after(&self) -> Duration {
+        match self {
+            Self::Full(wait) => *wait,
+            Self::TenantFull { retry_after, .. }
+            | Self::RateLimited { retry_after, .. }
+            | Self::Backlog { retry_after, .. }
+            | Self::StoreAway { retry_after } => *retry_after,
+            Self::Stopping => Duration::from_secs(1),
+        }
+    }
 }
 
 /// Takes events.

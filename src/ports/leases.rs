@@ -35,6 +35,9 @@ pub struct Member {
     pub weight: u32,
     /// True when it is leaving: it is given nothing new.
     pub draining: bool,
+    /// True while it may not claim yet: nobody lets go of anything for it.
+    #[serde(default)]
+    pub settling: bool,
 }
 
 /// What came of a heart beat.

@@ -3,6 +3,10 @@
 //! Every verb is one transaction. Adapters: Postgres, SQLite, memory; one contract suite
 //! (`tests/it/store_contract.rs`) says what each verb must do and runs on all three.
 
+mod approval;
+mod death;
+mod retries;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -11,9 +15,16 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::domain::audit::Hash;
+use crate::domain::retention::{Day, Expired, ExpiredDay};
 use crate::domain::{
     AuditBody, AuditRecord, CorrelationId, Decision, Epoch, EventId, FailureClass, IdempotencyKey, Outcome,
-    PartitionId, Status, Stream, TenantId, WorkerId,
+    PartitionId, Scope, Status, Stream, TenantId, WorkerId,
+};
+
+pub use approval::Approval;
+pub use retries::{
+    Begun, BegunRow, DeadAct, DeadFilter, DeadLetter, DueRetry, ERROR_MAX, Mark, MarkBatch, Marking, NewRetry, PastAct,
+    PastDeath, RetryBatch, RetryState, WAIT_MAX, kept_error, standing,
 };
 
 /// Why the store did not do it; completes "failed to …". Split by what the caller does next.
@@ -23,6 +34,12 @@ pub enum StoreError {
     /// again; no attempt is counted.
     #[error("reach the store: {0}")]
     Away(String),
+    /// Not asked: it was away again and again, and is left alone for a while. Nothing was done.
+    #[error("reach the store: the circuit is open, the next try is in {:.1} s", .retry_in.as_secs_f64())]
+    Open {
+        /// After which it is asked again.
+        retry_in: Duration,
+    },
     /// An id in an accept is more than 2 s from the store's clock: measure the clock again and
     /// mint new ids. Nothing was written.
     #[error("accept: the ids are {0} ms from the store's clock")]
@@ -30,6 +47,9 @@ pub enum StoreError {
     /// The store was made for another fleet or version; only an operator can help.
     #[error("use the store: {0}")]
     Misfit(String),
+    /// A text or a number that the store can not hold: the same would be refused again.
+    #[error("write to the store: {0}")]
+    Refused(String),
     /// What is stored can't be read, or a statement was refused: a defect, never retried blindly.
     #[error("use the store: {0}")]
     Fault(String),
@@ -197,21 +217,6 @@ pub enum Committed {
     Fenced,
 }
 
-/// An approval request, and the person's verdict once there is one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Approval {
-    /// When the decision opened it.
-    pub opened_at: DateTime<Utc>,
-    /// The verdict, by the first person who gave one.
-    pub verdict: Option<Outcome>,
-    /// When it was given.
-    pub decided_at: Option<DateTime<Utc>>,
-    /// By whom.
-    pub decided_by: Option<String>,
-    /// Why.
-    pub reason: Option<String>,
-}
-
 /// Everything stored of one event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventRecord {
@@ -223,6 +228,10 @@ pub struct EventRecord {
     pub approval: Option<Approval>,
     /// Whether an outbox row still names it.
     pub unpublished: Vec<OutboxKind>,
+    /// Its tries, while it was begun and has no end.
+    pub retry: Option<RetryState>,
+    /// Its deaths that somebody has dealt with, oldest first.
+    pub past: Vec<PastDeath>,
 }
 
 /// A disposition with its circumstances.
@@ -239,14 +248,13 @@ pub struct End {
 }
 
 impl EventRecord {
-    /// Where the event stands: the person's verdict, else the disposition, else received.
+    /// Where the event stands: the person's verdict, else the disposition, else retrying when a
+    /// try is due some time, else received.
     pub fn status(&self) -> Status {
         let verdict = self.approval.as_ref().and_then(|a| a.verdict);
-        match (verdict, &self.end) {
-            (Some(outcome), _) => outcome.status(),
-            (None, Some(end)) => end.disposition.status(),
-            (None, None) => Status::Received,
-        }
+        let waits = self.retry.as_ref().is_some_and(|retry| retry.due_at.is_some());
+        let machine = || standing(self.end.as_ref().map(|end| &end.disposition), waits);
+        verdict.map_or_else(machine, Outcome::status)
     }
 
     /// The decision as shown, with timings and the person's verdict; none while there is none.
@@ -364,8 +372,8 @@ pub struct FleetStatus {
     pub ledger: Ledger,
 }
 
-/// What the store keeps for a fleet. Every verb may fail with [`StoreError::Away`] or
-/// [`StoreError::Fault`]; what else it may fail with is said at the verb.
+/// What the store keeps for a fleet. Every verb may fail with [`StoreError::Away`],
+/// [`StoreError::Open`] or [`StoreError::Fault`]; what else it may fail with is said at the verb.
 #[async_trait]
 pub trait EventStore: Send + Sync {
     /// The fleet's constants.
@@ -417,8 +425,12 @@ pub trait EventStore: Send + Sync {
     /// Reads decisions' canonical texts; events without a decision are left out; any order.
     async fn decisions(&self, ids: &[EventId]) -> Result<Vec<(EventId, TenantId, Bytes)>, StoreError>;
 
+    /// Reads people's verdicts; events without one are left out; any order.
+    async fn verdicts(&self, ids: &[EventId]) -> Result<Vec<(EventId, Outcome)>, StoreError>;
+
     /// One page, by id, of the partition's events above the mark and `after`, minted before
-    /// `before`, that have no disposition.
+    /// `before`, that have no disposition and do not wait for a next try: those whose message
+    /// should be in the broker's hands.
     async fn pending_page(
         &self,
         partition: PartitionId,
@@ -427,12 +439,14 @@ pub trait EventStore: Send + Sync {
         limit: u32,
     ) -> Result<Vec<StoredEvent>, StoreError>;
 
-    /// The mark W: every event below it has a disposition, and none can appear below it.
+    /// The mark W: every event below it has a disposition or waits for a next try (it is durable
+    /// and belongs to its retry), and none can appear below it.
     async fn mark(&self) -> Result<EventId, StoreError>;
 
-    /// Moves W on, by one bounded step, up to the oldest event without a disposition or
-    /// [`MARK_LAG`] behind the store's clock, and folds the events passed into the ledger's
-    /// totals. Also makes time partitions ahead. Gives the new W. At most one caller does it at a
+    /// Moves W on, by one bounded step, up to the oldest event that has no disposition and does
+    /// not wait for a next try, or [`MARK_LAG`] behind the store's clock, and folds the events
+    /// passed into the ledger's totals; one that waits is accepted, neither decided nor dead, and
+    /// its disposition adds to the totals when it comes. Also makes time partitions ahead. Gives the new W. At most one caller does it at a
     /// time; for the others it is a read.
     async fn advance_mark(&self) -> Result<EventId, StoreError>;
 
@@ -443,8 +457,52 @@ pub trait EventStore: Send + Sync {
     /// Keeps what an inbox message said that could not be taken. `body` is cut to 64 KiB.
     async fn keep_rejected(&self, id: Uuid, reason: &str, body: &[u8]) -> Result<(), StoreError>;
 
-    /// Everything of one event.
-    async fn event(&self, id: EventId) -> Result<Option<EventRecord>, StoreError>;
+    /// The partition's events whose next try is due by the store's clock, the oldest due first.
+    /// They stay due until they are disposed of or postponed: one that runs is given again.
+    async fn due_retries(&self, partition: PartitionId, limit: u32) -> Result<Vec<DueRetry>, StoreError>;
+
+    /// Lists dead letters, newest event first, without discarded ones. A filter by tenant is the
+    /// question's scope: nothing of another tenant is looked at.
+    async fn dead_letters(&self, filter: &DeadFilter) -> Result<Vec<DeadLetter>, StoreError>;
+
+    /// Makes a dead letter pending again: its death goes into the event's history, its next try is
+    /// due now with no attempt counted, and `audit` (all but the place in the chain) is written to
+    /// the tenant's control chain. The scope is the tenant of `audit`: [`DeadAct::Unknown`] for
+    /// another tenant's event.
+    ///
+    /// # Errors
+    /// [`StoreError::Fault`] when `audit` is of another stream's chain.
+    async fn replay_dead(&self, id: EventId, audit: &AuditBody) -> Result<DeadAct, StoreError>;
+
+    /// Takes a dead letter off the list for good: the event stays dead, its history says who did
+    /// it, and `audit` is written to the tenant's control chain. The scope is the tenant of
+    /// `audit`, as for [`EventStore::replay_dead`].
+    ///
+    /// # Errors
+    /// [`StoreError::Fault`] when `audit` is of another stream's chain.
+    async fn discard_dead(&self, id: EventId, audit: &AuditBody) -> Result<DeadAct, StoreError>;
+
+    /// Asks every worker to refill what it owns, once. Gives how often that was asked for.
+    async fn ask_repair(&self) -> Result<u64, StoreError>;
+
+    /// How often a repair was asked for: a worker that sees the count move refills.
+    async fn repairs(&self) -> Result<u64, StoreError>;
+
+    /// Everything of one event; none when it is not stored, or lies outside `scope`.
+    async fn event(&self, scope: &Scope, id: EventId) -> Result<Option<EventRecord>, StoreError>;
+
+    /// Lists events, newest first. A filter by tenant is the question's scope: nothing of another
+    /// tenant is looked at.
+    /// The day, if retention has dropped it: what is not stored of it is gone, not lost. Stores that
+    /// drop nothing need not say anything.
+    async fn expired_day(&self, _: Day) -> Result<Option<ExpiredDay>, StoreError> {
+        Ok(None)
+    }
+
+    /// Every day that retention has dropped, for whoever meets many events that are not stored.
+    async fn expired_ranges(&self) -> Result<Expired, StoreError> {
+        Ok(Expired::default())
+    }
 
     /// Lists events, newest first.
     async fn list_events(&self, filter: &EventFilter) -> Result<Vec<EventSummary>, StoreError>;
@@ -470,11 +528,27 @@ pub const MARK_LAG: Duration = Duration::from_secs(60);
 #[async_trait]
 pub trait Lane: Send {
     /// Writes dispositions, audit records, approval requests and ONE outbox row (naming the
-    /// decided events that were written, in order; none when there is none), all in one
-    /// transaction: fence, dedupe, write. Gives one result an item, in order.
+    /// decided events that were written, in order; none when there is none), and deletes the marks
+    /// and retries of what it writes, all in one transaction: fence, dedupe, write. Gives one
+    /// result an item, in order.
     ///
     /// # Errors
     /// When it failed, the lane has thrown away what it knew of the chains; whether the batch was
     /// committed may be unknown, and committing it again is safe.
     async fn commit_batch(&mut self, batch: &CommitBatch) -> Result<Vec<Committed>, StoreError>;
+    /// Counts starts, so that what brings its workers down is found. Gives one result an event, in
+    /// order.
+    ///
+    /// # Errors
+    /// As [`Lane::commit_batch`]; marking again may count one start twice.
+    async fn mark_attempts(&mut self, batch: &MarkBatch) -> Result<Vec<Mark>, StoreError>;
+
+    /// Lets events wait for a next try, due by the store's clock: from then on the store owns
+    /// them, and their messages can be acknowledged. Attempts only grow: a late copy that knows of
+    /// fewer does not begin the count anew. Gives one result an item, in order;
+    /// [`Committed::Duplicate`] also for an event that was never stored.
+    ///
+    /// # Errors
+    /// As [`Lane::commit_batch`]; postponing again is safe and begins the wait anew.
+    async fn postpone(&mut self, batch: &RetryBatch) -> Result<Vec<Committed>, StoreError>;
 }

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, stderr};
 use tracing_subscriber::EnvFilter;
 
+use super::lines::OneLine;
 use crate::config::LogFormat;
 
 /// Why there is no log; completes "failed to …".
@@ -26,13 +27,15 @@ pub fn init_logs(format: LogFormat, filter: &str) -> Result<(), LogError> {
     // matters of it is told where it is handled.
     let quiet = if filter.contains("lapin") { "" } else { "lapin=off," };
     let filter = EnvFilter::builder().parse(format!("{quiet}{filter}"))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter);
     match format {
         LogFormat::Human => {
             let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-            log.with_ansi(stderr().is_terminal() && !plain).try_init()?;
+            let colours = stderr().is_terminal() && !plain;
+            log.with_ansi(colours).with_writer(OneLine::new(stderr, colours)).try_init()?;
         }
-        LogFormat::Json => log.json().flatten_event(true).with_span_list(false).try_init()?,
+        // JSON escapes by itself.
+        LogFormat::Json => log.with_writer(stderr).json().flatten_event(true).with_span_list(false).try_init()?,
     }
     Ok(())
 }

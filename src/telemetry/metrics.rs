@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::names;
 use crate::domain::event::Kind;
-use crate::domain::{FailureClass, Outcome};
+use crate::domain::{FailureClass, Outcome, Verdict};
 
 /// Which families a process shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub enum Role {
     Ingest,
     /// Decides them.
     Worker,
+    /// Answers operators.
+    Console,
     /// Everything in one process.
     All,
 }
@@ -94,14 +96,43 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
 /// Describes every family that `role` shows, and registers it at zero.
 pub fn describe(role: Role) {
     match role {
-        Role::Ingest => ingest(),
-        Role::Worker => worker(),
+        Role::Ingest => {
+            ingest();
+            broker();
+        }
+        Role::Worker => {
+            worker();
+            broker();
+        }
+        Role::Console => console(),
         Role::All => {
             ingest();
             worker();
+            broker();
+            console();
         }
     }
     common();
+}
+
+fn console() {
+    guards(&names::dependency::CONSOLE);
+    approvals();
+    notary();
+    retention();
+}
+
+fn broker() {
+    describe_gauge!(names::BROKER_UNCONFIRMED, "Messages sent to the broker and not yet confirmed.");
+    gauge!(names::BROKER_UNCONFIRMED).increment(0.0);
+    describe_counter!(names::BROKER_RECONNECTS, "Connections to the broker that were made again, by what they serve.");
+    for link in names::link::ALL {
+        counter!(names::BROKER_RECONNECTS, "link" => link).absolute(0);
+    }
+    plain_counters(&[(
+        names::CLASSIC_FALLBACKS,
+        "Classic queues asked for because the broker fails at making the quorum queue.",
+    )]);
 }
 
 fn common() {
@@ -109,6 +140,10 @@ fn common() {
     describe_histogram!(names::HTTP_REQUEST_SECONDS, Unit::Seconds, "From a request's head to its answer.");
     counter!(names::HTTP_REQUESTS, "method" => "GET", "route" => "/metrics", "status" => "200").absolute(0);
     let _ = histogram!(names::HTTP_REQUEST_SECONDS, "route" => "/metrics");
+    describe_counter!(names::HTTP_LIMITED, "Requests answered with 429 before anything was looked up, by bound.");
+    for by in names::limited::ALL {
+        counter!(names::HTTP_LIMITED, "by" => by).absolute(0);
+    }
     describe_counter!(names::OUTBOX_REPUBLISHED, "Outbox rows published again, by kind.");
     for kind in names::outbox::ALL {
         counter!(names::OUTBOX_REPUBLISHED, "kind" => kind).absolute(0);
@@ -120,6 +155,7 @@ fn common() {
         (names::REFILL_EVENTS, "Events that refill has put back on their way."),
     ];
     plain_counters(&counters);
+    identity();
     describe_gauge!(names::BACKLOG_EVENTS, "Events without a disposition.");
     describe_gauge!(names::UNPUBLISHED_EVENTS, "Events stored and not known to be published.");
     describe_gauge!(names::LEDGER_DIFFERENCE, "accepted - decided - dead - pending: anything but 0 is a loss.");
@@ -130,7 +166,58 @@ fn common() {
     gauge!(names::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }
 
+fn identity() {
+    plain_counters(&[
+        (names::KEY_READS, "Reads of API keys."),
+        (names::KEY_READS_REFUSED, "API keys not looked up: too many unknown ones were shown in a second."),
+        (names::ACCESS_REFUSED, "Requests of authenticated callers that were refused (403)."),
+        (names::ACCESS_REFUSED_UNRECORDED, "Those of them that left no record in the audit."),
+    ]);
+    describe_counter!(names::FILE_RELOADS, "Files read again because they changed, by file and result.");
+    for file in names::reload::FILES {
+        for result in names::reload::RESULTS {
+            counter!(names::FILE_RELOADS, "file" => file, "result" => result).absolute(0);
+        }
+    }
+}
+
+fn notary() {
+    plain_counters(&[
+        (names::CHECKPOINTS, "Checkpoints of the audit that this process has signed."),
+        (names::CHECKPOINT_FAILURES, "Looks of the notary that failed, at the store or at the file outside."),
+    ]);
+    describe_gauge!(names::CHECKPOINT_AGE_SECONDS, Unit::Seconds, "Age of the newest checkpoint of the audit.");
+    describe_gauge!(names::UNSIGNED_RECORDS, "Audit records that no checkpoint covers yet.");
+    for name in [names::CHECKPOINT_AGE_SECONDS, names::UNSIGNED_RECORDS] {
+        gauge!(name).increment(0.0);
+    }
+}
+
+fn guards(dependencies: &[&'static str]) {
+    describe_gauge!(names::BREAKER_STATE, "How a dependency's circuit stands: 0 closed, 1 half-open, 2 open.");
+    describe_counter!(names::BREAKER_TRANSITIONS, "Changes of a dependency's circuit, by what it became.");
+    describe_gauge!(names::BULKHEAD_IN_USE, "Calls of a dependency under way (of the broker: messages).");
+    describe_gauge!(names::BULKHEAD_QUEUED, "Calls of a dependency that wait for a place (of the broker: messages).");
+    describe_counter!(names::BULKHEAD_REFUSED, "Calls of a dependency refused because too much is asked of it.");
+    for dependency in dependencies {
+        for to in names::circuit::ALL {
+            counter!(names::BREAKER_TRANSITIONS, "dependency" => *dependency, "to" => to).absolute(0);
+        }
+        gauge!(names::BREAKER_STATE, "dependency" => *dependency).increment(0.0);
+        bulkhead(dependency);
+    }
+}
+
+fn bulkhead(of: &'static str) {
+    counter!(names::BULKHEAD_REFUSED, "dependency" => of).absolute(0);
+    for name in [names::BULKHEAD_IN_USE, names::BULKHEAD_QUEUED] {
+        gauge!(name, "dependency" => of).increment(0.0);
+    }
+}
+
 fn ingest() {
+    guards(&names::dependency::INGEST);
+    bulkhead(names::dependency::TENANTS);
     describe_counter!(names::EVENTS_ACCEPTED, "Events stored for the first time, by kind.");
     for kind in [Kind::Risk, Kind::Compliance] {
         counter!(names::EVENTS_ACCEPTED, "kind" => kind.as_str()).absolute(0);
@@ -141,6 +228,7 @@ fn ingest() {
     }
     plain_counters(&[
         (names::EVENTS_REPLAYED, "Requests answered with an event that was stored before."),
+        (names::EVENTS_BULK, "Events in packs that the broker has confirmed for the bulk queues."),
         (names::INBOX_PARKED, "Inbox messages that could not be taken."),
     ]);
     describe_histogram!(names::ACCEPT_SECONDS, Unit::Seconds, "From the accept queue to the committed accept.");
@@ -148,9 +236,15 @@ fn ingest() {
     let _ = (histogram!(names::ACCEPT_SECONDS), histogram!(names::ACCEPT_BATCH_EVENTS));
     describe_gauge!(names::ACCEPT_QUEUE_EVENTS, "Events waiting in the accept queue.");
     gauge!(names::ACCEPT_QUEUE_EVENTS).increment(0.0);
+    describe_gauge!(
+        names::RATE_SHARED,
+        "1 while rates are counted for all processes together, 0 while each counts alone."
+    );
+    gauge!(names::RATE_SHARED).increment(0.0);
 }
 
 fn worker() {
+    guards(&names::dependency::WORKER);
     describe_counter!(names::EVENTS_DECIDED, "Decisions committed, by outcome.");
     for outcome in Outcome::ALL {
         counter!(names::EVENTS_DECIDED, "outcome" => outcome.as_str()).absolute(0);
@@ -159,7 +253,12 @@ fn worker() {
     for class in FailureClass::ALL {
         counter!(names::EVENTS_FAILED, "class" => class.as_str()).absolute(0);
     }
+    describe_counter!(names::EVENTS_RETRIED, "Failed events that were put off, by class.");
+    for class in FailureClass::ALL {
+        counter!(names::EVENTS_RETRIED, "class" => class.as_str()).absolute(0);
+    }
     plain_counters(&[
+        (names::EVENTS_QUARANTINED, "Events buried because no worker that began them has finished them."),
         (names::EVENTS_DUPLICATE, "Events that had a disposition already."),
         (names::EVENTS_FENCED, "Events of a partition that another worker has claimed."),
         (names::PACKS_REDELIVERED, "Packs that the broker sent again."),
@@ -182,6 +281,32 @@ fn worker() {
     gauge!(names::OWNED_PARTITIONS).increment(0.0);
 }
 
+fn retention() {
+    plain_counters(&[
+        (names::RETENTION_DAYS_DROPPED, "Days that retention has dropped."),
+        (names::RETENTION_FAILURES, "Sweeps of retention that failed."),
+    ]);
+    describe_gauge!(
+        names::RETENTION_OLDEST_DAY,
+        Unit::Seconds,
+        "The beginning of the oldest day that is over and kept, in seconds since 1970; 0: none is."
+    );
+    gauge!(names::RETENTION_OLDEST_DAY).increment(0.0);
+}
+
+fn approvals() {
+    describe_gauge!(names::APPROVALS_OPEN, "Approval requests without a verdict.");
+    describe_gauge!(names::APPROVALS_OVERDUE, "Approval requests without a verdict that are overdue.");
+    for name in [names::APPROVALS_OPEN, names::APPROVALS_OVERDUE] {
+        gauge!(name).increment(0.0);
+    }
+    plain_counters(&[(names::APPROVALS_ESCALATED, "Approval requests that went to the second role.")]);
+    describe_counter!(names::APPROVALS_DECIDED, "Approval requests that people have decided, by verdict.");
+    for verdict in Verdict::ALL {
+        counter!(names::APPROVALS_DECIDED, "verdict" => verdict.outcome().as_str()).absolute(0);
+    }
+}
+
 fn plain_counters(families: &[(&'static str, &'static str)]) {
     for (name, text) in families {
         describe_counter!(*name, *text);
@@ -201,12 +326,17 @@ mod tests {
         let text = handle.render();
         let names = include_str!("names.rs");
         let families: Vec<&str> = names.split('"').filter(|part| part.starts_with("riskfleet_")).collect();
-        assert_eq!(families.len(), 29);
+        assert!(families.len() > 30, "{families:?}");
         for family in families {
             assert!(text.contains(&format!("# HELP {family} ")), "{family} is not described:\n{text}");
             assert!(text.contains(&format!("# TYPE {family} ")), "{family} has no sample:\n{text}");
         }
-        for pair in ["outcome=\"REQUIRE_APPROVAL\"} 0", "class=\"INFRA_ERROR\"} 0", "reason=\"conflict\"} 0"] {
+        for pair in [
+            "outcome=\"REQUIRE_APPROVAL\"} 0",
+            "class=\"INFRA_ERROR\"} 0",
+            "reason=\"conflict\"} 0",
+            "dependency=\"leases\"} 0",
+        ] {
             assert!(text.contains(pair), "{pair}");
         }
         assert!(text.contains("riskfleet_stage_seconds_bucket{stage=\"decision\",le=\"0.000001\"} 0"), "{text}");

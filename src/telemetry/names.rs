@@ -13,16 +13,28 @@ pub const EVENTS_REFUSED: &str = "riskfleet_events_refused_total";
 pub const PACKS_PUBLISHED: &str = "riskfleet_packs_published_total";
 /// Counter: events in packs that the broker has confirmed.
 pub const EVENTS_PUBLISHED: &str = "riskfleet_events_published_total";
+/// Counter: those of them that went by the bulk queues.
+pub const EVENTS_BULK: &str = "riskfleet_events_bulk_total";
 /// Counter: publishes that failed or were not confirmed.
 pub const PUBLISH_FAILURES: &str = "riskfleet_publish_failures_total";
 /// Counter, `outcome`: decisions committed.
 pub const EVENTS_DECIDED: &str = "riskfleet_events_decided_total";
 /// Counter, `class`: failures of events.
 pub const EVENTS_FAILED: &str = "riskfleet_events_failed_total";
+/// Counter, `class`: failed events that were put off, to be tried again.
+pub const EVENTS_RETRIED: &str = "riskfleet_events_retried_total";
+/// Counter: events buried because no worker that began them has finished them.
+pub const EVENTS_QUARANTINED: &str = "riskfleet_events_quarantined_total";
 /// Counter: events that had a disposition already.
 pub const EVENTS_DUPLICATE: &str = "riskfleet_events_duplicate_total";
 /// Counter: events of a partition that another worker has claimed.
 pub const EVENTS_FENCED: &str = "riskfleet_events_fenced_total";
+/// Gauge: messages sent to the broker and not yet confirmed.
+pub const BROKER_UNCONFIRMED: &str = "riskfleet_broker_unconfirmed_messages";
+/// Counter, `link` (see [`link`]): connections to the broker that were made again.
+pub const BROKER_RECONNECTS: &str = "riskfleet_broker_reconnects_total";
+/// Counter: classic queues asked for because the broker fails at making the quorum queue.
+pub const CLASSIC_FALLBACKS: &str = "riskfleet_broker_classic_fallbacks_total";
 /// Counter: packs that the broker sent again.
 pub const PACKS_REDELIVERED: &str = "riskfleet_packs_redelivered_total";
 /// Counter: packs whose HMAC does not agree.
@@ -35,6 +47,19 @@ pub const REFILL_EVENTS: &str = "riskfleet_refill_events_total";
 pub const INBOX_PARKED: &str = "riskfleet_inbox_parked_total";
 /// Counter, `method`, `route`, `status`: answers given.
 pub const HTTP_REQUESTS: &str = "riskfleet_http_requests_total";
+/// Counter: reads of API keys.
+pub const KEY_READS: &str = "riskfleet_key_reads_total";
+/// Counter: API keys not looked up, because too many unknown ones were shown in a second.
+pub const KEY_READS_REFUSED: &str = "riskfleet_key_reads_refused_total";
+/// Counter, `file`, `result` (see [`reload`]): files that were read again because they changed.
+pub const FILE_RELOADS: &str = "riskfleet_file_reloads_total";
+/// Counter: requests of authenticated callers that were refused (403).
+pub const ACCESS_REFUSED: &str = "riskfleet_access_refused_total";
+/// Counter: those of them that left no record in the audit.
+pub const ACCESS_REFUSED_UNRECORDED: &str = "riskfleet_access_refused_unrecorded_total";
+
+/// Counter, `by` (see [`limited`]): requests answered with 429 before anything was looked up.
+pub const HTTP_LIMITED: &str = "riskfleet_http_limited_total";
 
 /// Histogram, seconds: a submit, from the queue to the committed accept.
 pub const ACCEPT_SECONDS: &str = "riskfleet_accept_seconds";
@@ -57,10 +82,44 @@ pub const BACKLOG_EVENTS: &str = "riskfleet_backlog_events";
 pub const OWNED_PARTITIONS: &str = "riskfleet_owned_partitions";
 /// Gauge: events waiting in the accept queue.
 pub const ACCEPT_QUEUE_EVENTS: &str = "riskfleet_accept_queue_events";
+/// Gauge: 1 while tenants' rates are counted for all processes together, 0 while each counts alone.
+pub const RATE_SHARED: &str = "riskfleet_rate_shared";
 /// Gauge: events stored and not known to be published.
 pub const UNPUBLISHED_EVENTS: &str = "riskfleet_unpublished_events";
 /// Gauge: accepted − decided − dead − pending; anything but 0 is a loss.
 pub const LEDGER_DIFFERENCE: &str = "riskfleet_ledger_difference";
+/// Gauge, `dependency` (see [`dependency`]): how its circuit stands: 0 closed, 1 half-open, 2 open.
+pub const BREAKER_STATE: &str = "riskfleet_breaker_state";
+/// Counter, `dependency`, `to` (see [`circuit`]): changes of a circuit.
+pub const BREAKER_TRANSITIONS: &str = "riskfleet_breaker_transitions_total";
+/// Gauge, `dependency`: calls (of the broker: messages) under way in its bulkhead.
+pub const BULKHEAD_IN_USE: &str = "riskfleet_bulkhead_in_use";
+/// Gauge, `dependency`: calls (of the broker: messages) that wait for a place in it.
+pub const BULKHEAD_QUEUED: &str = "riskfleet_bulkhead_queued";
+/// Counter, `dependency`: calls refused because it is full.
+pub const BULKHEAD_REFUSED: &str = "riskfleet_bulkhead_refused_total";
+/// Counter: days that retention has dropped.
+pub const RETENTION_DAYS_DROPPED: &str = "riskfleet_retention_days_dropped_total";
+/// Counter: sweeps of retention that failed.
+pub const RETENTION_FAILURES: &str = "riskfleet_retention_failures_total";
+/// Gauge, seconds since 1970: the beginning of the oldest day that is over and kept; 0: none is.
+pub const RETENTION_OLDEST_DAY: &str = "riskfleet_retention_oldest_day_seconds";
+/// Gauge: approval requests without a verdict.
+pub const APPROVALS_OPEN: &str = "riskfleet_approvals_open";
+/// Gauge: those of them that are overdue.
+pub const APPROVALS_OVERDUE: &str = "riskfleet_approvals_overdue";
+/// Counter: requests that were overdue and went to the second role.
+pub const APPROVALS_ESCALATED: &str = "riskfleet_approvals_escalated_total";
+/// Counter, `verdict`: requests that people have decided.
+pub const APPROVALS_DECIDED: &str = "riskfleet_approvals_decided_total";
+/// Counter: checkpoints of the audit that this process has signed.
+pub const CHECKPOINTS: &str = "riskfleet_checkpoints_total";
+/// Counter: looks of the notary that failed, at the store or at the file outside.
+pub const CHECKPOINT_FAILURES: &str = "riskfleet_checkpoint_failures_total";
+/// Gauge, seconds: the age of the newest checkpoint.
+pub const CHECKPOINT_AGE_SECONDS: &str = "riskfleet_checkpoint_age_seconds";
+/// Gauge: audit records that no checkpoint covers yet.
+pub const UNSIGNED_RECORDS: &str = "riskfleet_unsigned_records";
 /// Gauge, `version`: always 1.
 pub const BUILD_INFO: &str = "riskfleet_build_info";
 
@@ -80,10 +139,41 @@ pub mod reason {
     pub const TOO_LARGE: &str = "too_large";
     /// The accept queue, or what waits for the broker, is at its bound.
     pub const FULL: &str = "full";
+    /// The tenant's share of the accept queue is used up.
+    pub const TENANT_FULL: &str = "tenant_full";
+    /// The tenant sends faster than it may.
+    pub const RATE_LIMITED: &str = "rate_limited";
     /// The store is away, or the process is stopping.
     pub const UNAVAILABLE: &str = "unavailable";
     /// Every value.
-    pub const ALL: [&str; 8] = [BROKEN, INVALID, TENANT, KEY, CONFLICT, TOO_LARGE, FULL, UNAVAILABLE];
+    pub const ALL: [&str; 10] =
+        [BROKEN, INVALID, TENANT, KEY, CONFLICT, TOO_LARGE, FULL, TENANT_FULL, RATE_LIMITED, UNAVAILABLE];
+}
+
+/// Values of the label `by` of [`HTTP_LIMITED`].
+pub mod limited {
+    /// The credential asks more often than it may.
+    pub const CALLER: &str = "caller";
+    /// The address was refused too often.
+    pub const ADDRESS: &str = "address";
+    /// Every value.
+    pub const ALL: [&str; 2] = [CALLER, ADDRESS];
+}
+
+/// Values of the labels `file` and `result` of [`FILE_RELOADS`].
+pub mod reload {
+    /// The keys that sign tokens.
+    pub const KEY_SET: &str = "key_set";
+    /// The certificate of the listener.
+    pub const CERTIFICATE: &str = "certificate";
+    /// Every file.
+    pub const FILES: [&str; 2] = [KEY_SET, CERTIFICATE];
+    /// It is in use.
+    pub const OK: &str = "ok";
+    /// It can't be used: the one before stays.
+    pub const FAILED: &str = "failed";
+    /// Every result.
+    pub const RESULTS: [&str; 2] = [OK, FAILED];
 }
 
 /// Values of the label `kind` of [`OUTBOX_REPUBLISHED`].
@@ -92,6 +182,51 @@ pub mod outbox {
     pub const ACCEPT: &str = "accept";
     /// Rows of a commit.
     pub const OUTCOME: &str = "outcome";
+    /// Rows of a person's verdict, or of a commit that a person has decided on since: nothing was left
+    /// behind.
+    pub const VERDICT: &str = "verdict";
     /// Every value.
-    pub const ALL: [&str; 2] = [ACCEPT, OUTCOME];
+    pub const ALL: [&str; 3] = [ACCEPT, OUTCOME, VERDICT];
+}
+
+/// Values of the label `dependency`.
+pub mod dependency {
+    /// The store.
+    pub const DATABASE: &str = "database";
+    /// The queues.
+    pub const BROKER: &str = "broker";
+    /// Membership and partition leases.
+    pub const LEASES: &str = "leases";
+    /// The history of subjects.
+    pub const CONTEXT: &str = "context";
+    /// No dependency but the tenants themselves: the sum of their compartments at the door.
+    pub const TENANTS: &str = "tenants";
+    /// What ingest stands on.
+    pub const INGEST: [&str; 2] = [DATABASE, BROKER];
+    /// What the console stands on.
+    pub const CONSOLE: [&str; 1] = [DATABASE];
+    /// What a worker stands on.
+    pub const WORKER: [&str; 4] = [DATABASE, BROKER, LEASES, CONTEXT];
+}
+
+/// Values of the label `link` of [`BROKER_RECONNECTS`].
+pub mod link {
+    /// What publishes.
+    pub const PUBLISHING: &str = "publishing";
+    /// What consumes, declares and asks.
+    pub const CONSUMING: &str = "consuming";
+    /// Every value.
+    pub const ALL: [&str; 2] = [PUBLISHING, CONSUMING];
+}
+
+/// Values of the label `to` of [`BREAKER_TRANSITIONS`].
+pub mod circuit {
+    /// Calls go through.
+    pub const CLOSED: &str = "closed";
+    /// One call tries.
+    pub const HALF_OPEN: &str = "half_open";
+    /// Calls are refused.
+    pub const OPEN: &str = "open";
+    /// Every value.
+    pub const ALL: [&str; 3] = [CLOSED, HALF_OPEN, OPEN];
 }

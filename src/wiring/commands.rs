@@ -6,13 +6,16 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::{WiringError, program, servers, single};
+use super::{WiringError, doctor, program, proof, servers, single};
 use crate::adapters::sqlite::SqliteStore;
-use crate::cli::args::{Cli, Command, Source, Up};
-use crate::cli::{self, Exit, Screen};
+use crate::cli::args::{
+    Approvals, ApprovalsRead, Audit, AuditKeyArgs, AuditVerify, Cli, Command, Dlq, Doctor, Keys, Source, Tenants, Up,
+};
+use crate::cli::{self, AuditSources, Exit, ExportSources, Screen};
 use crate::config::{Flags, Settings, Sources, load};
-use crate::lifecycle::{SystemClock, install_crypto_provider};
-use crate::ports::EventStore;
+use crate::crypto::AuditKey;
+use crate::lifecycle::{SystemClock, SystemEntropy, install_crypto_provider};
+use crate::ports::{Clock, Entropy, EventStore, Registry};
 use crate::telemetry::Role;
 
 /// What was said on the command line about where the fleet is.
@@ -57,6 +60,11 @@ pub fn worker(flags: &Flags) -> ExitCode {
     program::run(&Sources::of_process(flags), Role::Worker, servers::worker)
 }
 
+/// `riskfleet-console`.
+pub fn console(flags: &Flags) -> ExitCode {
+    program::run(&Sources::of_process(flags), Role::Console, servers::console)
+}
+
 /// `riskfleet up`.
 fn up(said: Said<'_>, args: Up) -> ExitCode {
     if said.source.database_url.is_some() {
@@ -68,6 +76,8 @@ fn up(said: Said<'_>, args: Up) -> ExitCode {
     if args.http.ip().is_loopback() {
         sources.defaults.push(("auth", "off".into()));
     }
+    // It goes over every other source, so that what an address needs is checked for this one.
+    sources.flags.push(("http_addr".to_owned(), args.http.to_string()));
     let data = said.source.data.clone();
     program::run(&sources, Role::All, |settings, prometheus, stop| single::up(settings, data, args, prometheus, stop))
 }
@@ -93,6 +103,22 @@ async fn dispatch(said: Said<'_>, command: Command, screen: &mut Screen<'_>) -> 
         Command::Completions { shell } => cli::completions(shell, screen).into(),
         Command::Send(send) => cli::send(&send, screen).await.into(),
         Command::Migrate => migrate(said, screen).await,
+        Command::Doctor(args) => examine(said, &args, screen).await,
+        Command::Dlq(Dlq::Change(change)) => cli::dlq_change(&change, screen).await.into(),
+        Command::Tenants(Tenants::Change(change)) => cli::tenants_change(&change, screen).await.into(),
+        Command::Tenants(Tenants::Read(read)) => match registry(said, false).await {
+            Ok(registry) => cli::tenants_read(&read, &*registry, screen).await.into(),
+            Err(e) => failed(&e),
+        },
+        Command::Repair(repair) => cli::repair(&repair, screen).await.into(),
+        Command::Audit(command) => audit(said, command, screen).await,
+        Command::Keys(keys) => look_after_keys(said, keys, screen).await,
+        Command::Approvals(Approvals::Change(change)) => cli::approvals_change(&change, screen).await.into(),
+        Command::Approvals(Approvals::Read(read)) => approvals(said, &read, screen).await,
+        Command::Dlq(Dlq::Read(read)) => match open(said).await {
+            Ok(store) => cli::dlq_read(&read, &*store, screen).await.into(),
+            Err(e) => failed(&e),
+        },
         Command::Read(read) => match open(said).await {
             Ok(store) => cli::run(&read, &*store, screen).await.into(),
             Err(e) => failed(&e),
@@ -109,6 +135,117 @@ async fn open(said: Said<'_>) -> Result<Arc<dyn EventStore>, WiringError> {
         }
         None => servers::open_for_reading(&said.settings()?).await,
     }
+}
+
+async fn look_after_keys(said: Said<'_>, keys: Keys, screen: &mut Screen<'_>) -> ExitCode {
+    match keys {
+        Keys::Roles(roles) => cli::keys_roles(&roles, screen).into(),
+        Keys::Revoke(revoke) => cli::keys_revoke(&revoke, screen).await.into(),
+        Keys::Create(create) if create.bootstrap => match registry(said, true).await {
+            Ok(registry) => {
+                let sources = (&SystemClock::new() as &dyn Clock, &SystemEntropy as &dyn Entropy);
+                cli::keys_first(&create, &*registry, sources, screen).await.into()
+            }
+            Err(e) => failed(&e),
+        },
+        Keys::Create(create) => cli::keys_create(&create, screen).await.into(),
+        Keys::List(list) => match registry(said, false).await {
+            Ok(registry) => cli::keys_list(&list, &*registry, SystemClock::new().now(), screen).await.into(),
+            Err(e) => failed(&e),
+        },
+    }
+}
+
+/// The registry of a fleet: in a folder that is there, or in a database.
+async fn registry(said: Said<'_>, write: bool) -> Result<Arc<dyn Registry>, WiringError> {
+    let Some(data) = &said.source.data else {
+        return Ok(Arc::new(servers::open_store(&said.settings()?).await?));
+    };
+    let (path, clock) = (single::database(data), Arc::new(SystemClock::new()));
+    let read = SqliteStore::open_read(&path, clock.clone()).await?;
+    if !write {
+        return Ok(Arc::new(read));
+    }
+    let constants = read.constants().await?;
+    read.close().await;
+    Ok(Arc::new(SqliteStore::open(&path, constants.partitions, constants.pack_secret, clock).await?))
+}
+
+/// The same store with what people govern by.
+async fn open_registry(said: Said<'_>) -> Result<(Arc<dyn EventStore>, Arc<dyn Registry>), WiringError> {
+    match &said.source.data {
+        Some(data) => {
+            let store = SqliteStore::open_read(&single::database(data), Arc::new(SystemClock::new())).await?;
+            let store = Arc::new(store);
+            Ok((store.clone(), store))
+        }
+        None => servers::open_registry(&said.settings()?).await,
+    }
+}
+
+async fn approvals(said: Said<'_>, read: &ApprovalsRead, screen: &mut Screen<'_>) -> ExitCode {
+    let opened = async { Ok::<_, WiringError>((said.settings()?, open_registry(said).await?)) };
+    match opened.await {
+        Ok((settings, (store, registry))) => {
+            let rules = servers::approval_rules(&settings);
+            cli::approvals_read(read, (&*store, &*registry), &rules, screen).await.into()
+        }
+        Err(e) => failed(&e),
+    }
+}
+
+/// `audit …`: what signs and what verifies, beside the store.
+async fn audit(said: Said<'_>, command: Audit, screen: &mut Screen<'_>) -> ExitCode {
+    let done = async {
+        Ok::<Exit, WiringError>(match command {
+            Audit::Verify(AuditVerify { file: Some(file), public_key, anchor, json }) => {
+                let args = AuditVerify { file: None, public_key, anchor, json };
+                cli::audit_verify_file(&file, &args, screen).await
+            }
+            Audit::Verify(args) => {
+                let public_key = audit_key(said)?.map(|key| key.public());
+                let (store, registry) = open_registry(said).await?;
+                let sources = AuditSources { store: &*store, checkpoints: Some(&*registry), public_key };
+                cli::audit_verify(&args, &sources, screen).await
+            }
+            Audit::List(args) => cli::audit_list(&args, &*open_registry(said).await?.0, screen).await,
+            Audit::Export(args) => {
+                let (key, (_, registry)) = (audit_key(said)?, open_registry(said).await?);
+                let now = SystemClock::new().now();
+                let sources = ExportSources { checkpoints: &*registry, key: key.as_ref(), now };
+                cli::audit_export(&args, &sources, screen).await
+            }
+            Audit::Key(AuditKeyArgs { new: Some(path) }) => cli::audit_key_new(&path, &SystemEntropy.secret(), screen),
+            Audit::Key(AuditKeyArgs { new: None }) => match audit_key(said)? {
+                Some(key) => cli::audit_key(&key, screen),
+                None => {
+                    return Err(WiringError::Address(
+                        "read the key of the audit: RISKFLEET_AUDIT_KEY is not set".into(),
+                    ));
+                }
+            },
+        })
+    };
+    match done.await {
+        Ok(exit) => exit.into(),
+        Err(e) => failed(&e),
+    }
+}
+
+/// The key that signs the audit of the fleet that a command speaks of.
+fn audit_key(said: Said<'_>) -> Result<Option<AuditKey>, WiringError> {
+    match &said.source.data {
+        Some(data) => proof::key_of(data),
+        None => Ok(proof::keys(&said.settings()?)?.map(|keys| keys.current)),
+    }
+}
+
+async fn examine(said: Said<'_>, args: &Doctor, screen: &mut Screen<'_>) -> ExitCode {
+    let seen = match &said.source.data {
+        Some(data) => doctor::folder(data).await,
+        None => doctor::servers(load(&said.sources())).await,
+    };
+    cli::doctor(args, &seen, screen).into()
 }
 
 async fn migrate(said: Said<'_>, screen: &mut Screen<'_>) -> ExitCode {

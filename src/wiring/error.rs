@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::config::SettingsError;
+use crate::governance::NotaryError;
 use crate::ingest::file::ImportError;
 use crate::ports::StoreError;
 use crate::worker::WorkerError;
@@ -22,6 +23,9 @@ pub enum WiringError {
     /// An import has failed.
     #[error(transparent)]
     Import(#[from] ImportError),
+    /// The audit can't be signed.
+    #[error(transparent)]
+    Notary(#[from] NotaryError),
     /// An address can't be used.
     #[error("{0}")]
     Address(String),

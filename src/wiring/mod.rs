@@ -3,8 +3,12 @@
 pub mod commands;
 mod contexts;
 mod demo;
+mod doctor;
 mod error;
+mod guards;
+mod identity;
 mod program;
+mod proof;
 mod servers;
 mod single;
 mod summary;

@@ -1,5 +1,6 @@
 //! The programs of a fleet on Postgres, RabbitMQ and Redis.
 
+use metrics::gauge;
 use secrecy::ExposeSecret;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,18 +9,24 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::WiringError;
+use super::guards::Guards;
+use super::identity::{authenticator, inbox_auth, refusals, secured};
+use super::proof::Signing;
 use crate::adapters::postgres::{self, PostgresStore};
 use crate::adapters::rabbitmq::{QueueKind, RabbitBroker, RabbitConfig};
-use crate::adapters::redis::{RedisConfig, RedisContext, RedisLeases};
-use crate::api::{self, ApiState, Authenticator, Limits, Probe};
-use crate::config::{Auth, QueueType, Settings};
+use crate::adapters::redis::{RedisConfig, RedisContext, RedisLeases, RedisRate};
+use crate::api::{self, ApiState, Limits, Probe};
+use crate::config::{QueueType, SecondRole, Settings};
+use crate::domain::{ApprovalRules, Role};
+use crate::governance::overdue;
+use crate::governance::retention::Sweeper;
 use crate::ingest::file::{ImportOptions, Summary};
-use crate::ingest::{self, Door, Inbox, InboxAuth, IngestLimits};
-use crate::lifecycle::{SystemClock, SystemEntropy, serve};
+use crate::ingest::{self, Door, Inbox, IngestLimits};
+use crate::lifecycle::{Bounded, SystemClock, SystemEntropy, serve};
 use crate::ports::leases::LeaseTtls;
-use crate::ports::{Broker, Clock, Entropy, EventStore, Leases, StoreError};
-use crate::resilience::Backoff;
-use crate::telemetry::Prometheus;
+use crate::ports::{Broker, Clock, Entropy, EventStore, Leases, RateLimits, RateMeter, Registry, StoreError};
+use crate::resilience::{Backoff, BulkheadRules, LocalRate, SharedRate};
+use crate::telemetry::{Prometheus, names};
 use crate::worker::{self, Worker, WorkerLimits};
 
 /// After which a dependency counts as away for `/health`.
@@ -46,24 +53,43 @@ pub(super) async fn open_for_reading(settings: &Settings) -> Result<Arc<dyn Even
     Ok(Arc::new(open_store(settings).await?))
 }
 
-async fn open_store(settings: &Settings) -> Result<PostgresStore, WiringError> {
+/// The same, with what people govern by.
+///
+/// # Errors
+/// When no database is named.
+pub(super) async fn open_registry(
+    settings: &Settings,
+) -> Result<(Arc<dyn EventStore>, Arc<dyn Registry>), WiringError> {
+    let store = Arc::new(open_store(settings).await?);
+    Ok((store.clone(), store))
+}
+
+pub(super) async fn open_store(settings: &Settings) -> Result<PostgresStore, WiringError> {
     let url = settings.database_url()?.expose_secret();
     Ok(PostgresStore::connect(url, settings.namespace.as_str()).await?)
 }
 
-fn open_broker(settings: &Settings, entropy: &Arc<dyn Entropy>) -> Result<Arc<dyn Broker>, WiringError> {
+pub(super) fn rabbit_config(settings: &Settings) -> Result<RabbitConfig, WiringError> {
     let mut config = RabbitConfig::new(settings.amqp_url()?.clone(), settings.namespace.as_str());
     config.queues = match settings.queue_type {
         QueueType::Quorum => QueueKind::Quorum,
         QueueType::Classic => QueueKind::Classic,
     };
-    let broker = RabbitBroker::connect(&config, Arc::clone(entropy));
+    Ok(config)
+}
+
+fn open_broker(settings: &Settings, entropy: &Arc<dyn Entropy>) -> Result<Arc<dyn Broker>, WiringError> {
+    let broker = RabbitBroker::connect(&rabbit_config(settings)?, Arc::clone(entropy));
     Ok(Arc::new(broker.map_err(|e| WiringError::Address(e.to_string()))?))
+}
+
+pub(super) fn redis_config(settings: &Settings) -> Result<RedisConfig, WiringError> {
+    Ok(RedisConfig { url: settings.redis_url()?.clone(), namespace: settings.namespace.as_str().to_owned() })
 }
 
 /// Waits until the store can be used: servers of a deployment come up in any order.
 async fn wait_for_store(store: &dyn EventStore, stop: &CancellationToken) -> Result<(), WiringError> {
-    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5), &SystemEntropy);
     loop {
         match store.constants().await {
             Ok(constants) => {
@@ -83,33 +109,64 @@ async fn wait_for_store(store: &dyn EventStore, stop: &CancellationToken) -> Res
 struct IngestParts {
     door: Arc<Door>,
     store: Arc<dyn EventStore>,
+    registry: Arc<dyn Registry>,
     broker: Arc<dyn Broker>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     tasks: TaskTracker,
+    circuits: Vec<Probe>,
 }
 
 async fn start_ingest(settings: &Settings, stop: &CancellationToken) -> Result<IngestParts, WiringError> {
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let store: Arc<dyn EventStore> = Arc::new(open_store(settings).await?);
+    let store = Arc::new(open_store(settings).await?);
     let broker = open_broker(settings, &entropy)?;
+    // Without its guard: whoever waits for a store that comes up is not to be told to wait longer.
     wait_for_store(&*store, stop).await?;
+    let registry: Arc<dyn Registry> = store.clone();
+    let mut guards = Guards::new(settings, &clock);
+    let (store, broker) = (guards.store(store), guards.broker(broker));
     let tasks = TaskTracker::new();
     let parts = ingest::Parts {
         store: Arc::clone(&store),
         broker: Arc::clone(&broker),
+        meter: shared_rate(settings, &clock)?,
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
         limits: ingest_limits(settings),
     };
     let door = ingest::start(parts, stop, &tasks).await?;
-    Ok(IngestParts { door, store, broker, clock, entropy, tasks })
+    Ok(IngestParts { door, store, registry, broker, clock, entropy, tasks, circuits: guards.probes() })
+}
+
+/// The rates of tenants for all processes together, where there is a Redis to count them in.
+fn shared_rate(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Arc<dyn RateMeter>, WiringError> {
+    let local = local_rate(settings, clock);
+    let Some(url) = &settings.redis_url else {
+        tracing::info!("redis_url is not set: tenants' rates are counted by this process alone");
+        return Ok(Arc::new(local));
+    };
+    let config = RedisConfig { url: url.clone(), namespace: settings.namespace.as_str().to_owned() };
+    let shared = RedisRate::new(&config, rate_limits(settings)).map_err(|e| WiringError::Address(e.to_string()))?;
+    let tell = |shared| gauge!(names::RATE_SHARED).set(f64::from(u8::from(shared)));
+    Ok(Arc::new(SharedRate::new(Arc::new(shared), local, Arc::clone(clock), Box::new(tell))))
+}
+
+/// The rates of tenants in this process.
+pub(super) fn local_rate(settings: &Settings, clock: &Arc<dyn Clock>) -> LocalRate {
+    LocalRate::new(rate_limits(settings), LocalRate::TENANTS_MAX, Arc::clone(clock))
+}
+
+fn rate_limits(settings: &Settings) -> RateLimits {
+    RateLimits::a_second(settings.tenant_rate, settings.tenant_rate_max)
 }
 
 pub(super) fn ingest_limits(settings: &Settings) -> IngestLimits {
     IngestLimits {
         queue_events: settings.accept_queue_events,
+        tenant_events: (settings.accept_queue_events * settings.tenant_queue_share / 100).max(1),
+        tenant_calls: BulkheadRules { concurrent: settings.bulkhead_concurrent, queued: settings.bulkhead_queued },
         batch_max: settings.accept_batch_max,
         unpublished_max: settings.unpublished_max,
         pack_bytes_max: settings.pack_bytes_max,
@@ -136,30 +193,37 @@ pub(super) async fn ingest(
     prometheus: Prometheus,
     stop: CancellationToken,
 ) -> Result<(), WiringError> {
-    let auth = authenticator(&settings)?;
-    let listener = listen(&settings).await?;
+    let listener = listen(&settings, &stop).await?;
     let parts = start_ingest(&settings, &stop).await?;
+    let auth = authenticator(&settings, &parts.registry, &parts.clock, &stop)?;
     let inbox = Inbox {
-        intake: parts.door.clone(),
+        intake: parts.door.side(),
         broker: Arc::clone(&parts.broker),
         store: Arc::clone(&parts.store),
         entropy: Arc::clone(&parts.entropy),
-        auth: inbox_auth(auth.clone(), Arc::clone(&parts.clock)),
+        auth: inbox_auth(&settings, &auth, &parts.clock),
         event_bytes_max: settings.event_bytes_max,
         prefetch: INBOX_PREFETCH,
     };
     parts.tasks.spawn(ingest::consume_inbox(inbox, stop.clone()));
-    let router = api::router(ApiState {
-        intake: parts.door.clone(),
+    // A broker that is away does not make ingest unready: events are accepted up to a bound.
+    let mut probes = vec![store_probe(&parts.store), broker_probe(&parts.broker, false)];
+    probes.extend_from_slice(&parts.circuits);
+    let state = ApiState {
         store: Arc::clone(&parts.store),
+        registry: Arc::clone(&parts.registry),
+        approvals: approval_rules(&settings),
+        audit_key: None,
         auth,
         clock: Arc::clone(&parts.clock),
         entropy: Arc::clone(&parts.entropy),
+        retention_days: settings.retention_days,
         limits: Limits::from(&settings),
-        // A broker that is away does not make ingest unready: events are accepted up to a bound.
-        probes: vec![store_probe(&parts.store), broker_probe(&parts.broker, false)],
+        probes,
         prometheus,
-    });
+        refusals: refusals(&parts.registry, &parts.clock, &stop),
+    };
+    let router = api::router(state, parts.door.clone());
     tracing::info!(http.addr = %settings.http_addr, "ingest is listening");
     let served = serve(listener, router, stop.clone(), settings.drain_timeout()).await;
     stop.cancel();
@@ -178,11 +242,76 @@ pub(super) async fn import(
 ) -> Result<Summary, WiringError> {
     options.line_max = settings.event_bytes_max;
     let parts = start_ingest(&settings, &stop).await?;
-    let imported = stop.run_until_cancelled(ingest::file::import(&*parts.door, options)).await;
+    let imported = stop.run_until_cancelled(ingest::file::import(&*parts.door.side(), options)).await;
     stop.cancel();
     parts.drain(settings.drain_timeout()).await;
     let stopped = || WiringError::Address("import to the end: stopped; run it again and it goes on".into());
     Ok(imported.ok_or_else(stopped)??)
+}
+
+/// `riskfleet-console`: the control API. It needs the store alone: what it changes there, workers
+/// find.
+///
+/// # Errors
+/// When a setting is wrong, the store can't be used, or the address can't be listened on.
+pub(super) async fn console(
+    settings: Settings,
+    prometheus: Prometheus,
+    stop: CancellationToken,
+) -> Result<(), WiringError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let store = Arc::new(open_store(&settings).await?);
+    let registry: Arc<dyn Registry> = store.clone();
+    let auth = authenticator(&settings, &registry, &clock, &stop)?;
+    let listener = listen(&settings, &stop).await?;
+    // As in ingest.
+    wait_for_store(&*store, &stop).await?;
+    let sweeper = sweeper(&settings, &registry, &clock);
+    let signing = Signing::in_console(&settings, &registry, &clock).await?;
+    let mut guards = Guards::new(&settings, &clock);
+    let store = guards.store(store);
+    let mut probes = vec![store_probe(&store)];
+    probes.extend(guards.probes());
+    let refusals = refusals(&registry, &clock, &stop);
+    let rules = approval_rules(&settings);
+    let tasks = TaskTracker::new();
+    tasks.spawn(sweeper.run(stop.clone()));
+    tasks.spawn(overdue::watch(registry.clone(), Arc::clone(&clock), rules, stop.clone()));
+    let router = api::control_router(ApiState {
+        store,
+        registry,
+        approvals: rules,
+        audit_key: signing.as_ref().map(|signing| signing.public_key),
+        auth,
+        clock,
+        entropy: Arc::new(SystemEntropy),
+        retention_days: settings.retention_days,
+        limits: Limits::from(&settings),
+        probes,
+        prometheus,
+        refusals,
+    });
+    tracing::info!(http.addr = %settings.http_addr, "the console is listening");
+    let served = serve(listener, router, stop.clone(), settings.drain_timeout()).await;
+    stop.cancel();
+    finish(&tasks, settings.drain_timeout()).await;
+    if let Some(signing) = signing {
+        signing.end(settings.drain_timeout()).await;
+    }
+    served.map_err(WiringError::io("serve HTTP"))
+}
+
+/// What drops days by itself.
+pub(super) fn sweeper(settings: &Settings, registry: &Arc<dyn Registry>, clock: &Arc<dyn Clock>) -> Sweeper {
+    Sweeper { registry: Arc::clone(registry), clock: Arc::clone(clock), retention_days: settings.retention_days }
+}
+
+/// Waits for what governs by itself: each drop is one transaction, or goes on at the next start.
+async fn finish(tasks: &TaskTracker, within: Duration) {
+    tasks.close();
+    if tokio::time::timeout(within, tasks.wait()).await.is_err() {
+        tracing::warn!("ended in the middle of a sweep; the next one goes on");
+    }
 }
 
 /// `riskfleet-worker`.
@@ -195,24 +324,31 @@ pub(super) async fn worker(
     stop: CancellationToken,
 ) -> Result<(), WiringError> {
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-    let store: Arc<dyn EventStore> = Arc::new(open_store(&settings).await?);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let store = Arc::new(open_store(&settings).await?);
     let broker = open_broker(&settings, &entropy)?;
-    let redis = RedisConfig { url: settings.redis_url()?.clone(), namespace: settings.namespace.as_str().to_owned() };
+    let redis = redis_config(&settings)?;
     let address = |e: crate::adapters::redis::BadAddress| WiringError::Address(e.to_string());
     let ttls = LeaseTtls::default();
-    let leases: Arc<dyn Leases> = Arc::new(RedisLeases::new(&redis, ttls).map_err(address)?);
-    let listener = listen(&settings).await?;
+    let leases = Arc::new(RedisLeases::new(&redis, ttls).map_err(address)?);
+    let context = Arc::new(RedisContext::new(&redis).map_err(address)?);
+    let listener = listen(&settings, &stop).await?;
+    // As in ingest.
     wait_for_store(&*store, &stop).await?;
+    let mut guards = Guards::new(&settings, &clock);
+    let (store, broker) = (guards.store(store), guards.broker(broker));
+    let (leases, context) = (guards.leases(leases, ttls), guards.context(context));
     let parts = worker::Parts {
         store: Arc::clone(&store),
         broker: Arc::clone(&broker),
         leases: Arc::clone(&leases),
-        context: Arc::new(RedisContext::new(&redis).map_err(address)?),
-        clock: Arc::new(SystemClock::new()),
+        context,
+        clock,
         entropy,
     };
     let worker = Worker::new(parts, worker_limits(&settings, ttls.member)).await?;
-    let probes = vec![store_probe(&store), broker_probe(&broker, true), leases_probe(&leases)];
+    let mut probes = vec![store_probe(&store), broker_probe(&broker, true), leases_probe(&leases)];
+    probes.extend(guards.probes());
     let serving = CancellationToken::new();
     let router = api::ops_router(probes, prometheus);
     let server = tokio::spawn(serve(listener, router, serving.clone(), Duration::from_secs(1)));
@@ -225,6 +361,16 @@ pub(super) async fn worker(
     Ok(result?)
 }
 
+/// Which approval requests are overdue, and whose they then are.
+pub(super) fn approval_rules(settings: &Settings) -> ApprovalRules {
+    let due = Duration::from_secs(settings.approval_due_s);
+    let second_role = match settings.approval_escalate_role {
+        SecondRole::Admin => Role::Admin,
+        SecondRole::Approver => Role::Approver,
+    };
+    ApprovalRules { due_after: Some(due).filter(|due| !due.is_zero()), second_role }
+}
+
 pub(super) fn worker_limits(settings: &Settings, settle: Duration) -> WorkerLimits {
     WorkerLimits {
         lanes: settings.lanes,
@@ -232,33 +378,19 @@ pub(super) fn worker_limits(settings: &Settings, settle: Duration) -> WorkerLimi
         prefetch: settings.prefetch,
         commit_batch_max: settings.commit_batch_max,
         pack_bytes_max: settings.pack_bytes_max,
+        attempts_max: settings.attempts_max,
+        retry_first: Duration::from_millis(settings.retry_first_ms),
+        retry_longest: Duration::from_secs(settings.retry_longest_s),
         drain_timeout: settings.drain_timeout(),
         settle,
         turn: Duration::from_secs(1),
     }
 }
 
-async fn listen(settings: &Settings) -> Result<TcpListener, WiringError> {
+async fn listen(settings: &Settings, stop: &CancellationToken) -> Result<Bounded, WiringError> {
     let address = settings.http_addr;
-    TcpListener::bind(address).await.map_err(WiringError::io(format!("listen on {address}")))
-}
-
-pub(super) fn authenticator(settings: &Settings) -> Result<Authenticator, WiringError> {
-    match settings.auth {
-        Auth::On => Ok(Authenticator::tokens(settings.jwt_secret()?)),
-        Auth::Off => Authenticator::open(settings.http_addr).map_err(|e| WiringError::Address(format!("start: {e}"))),
-    }
-}
-
-/// Whose an inbox message is: with authentication its bearer header says it, without it the event.
-fn inbox_auth(auth: Authenticator, clock: Arc<dyn Clock>) -> InboxAuth {
-    Arc::new(move |delivery| {
-        if auth.is_open() {
-            return Ok(None);
-        }
-        let header = delivery.authorization.as_deref().ok_or("the header `authorization` is missing")?;
-        Ok(auth.producer(header, clock.now())?)
-    })
+    let listener = TcpListener::bind(address).await.map_err(WiringError::io(format!("listen on {address}")))?;
+    secured(listener, settings, stop)
 }
 
 pub(super) fn store_probe(store: &Arc<dyn EventStore>) -> Probe {

@@ -10,7 +10,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::servers::{authenticator, broker_probe, ingest_limits, store_probe, worker_limits};
+use super::identity::{authenticator, refusals, secured};
+use super::proof::Signing;
+use super::servers::{approval_rules, broker_probe, ingest_limits, local_rate, store_probe, sweeper, worker_limits};
 use super::{WiringError, contexts, demo, summary};
 use crate::adapters::memory::broker::{MemoryBroker, MemoryLimits};
 use crate::adapters::memory::context::{ContextLimits, MemoryContext};
@@ -19,10 +21,11 @@ use crate::adapters::sqlite::SqliteStore;
 use crate::api::{self, ApiState, Limits};
 use crate::cli::args::Up;
 use crate::config::Settings;
+use crate::governance::overdue;
 use crate::ingest::{self, Door};
 use crate::lifecycle::{SystemClock, SystemEntropy, serve};
 use crate::ports::leases::LeaseTtls;
-use crate::ports::{Broker, Clock, ContextSource, Entropy, EventStore, Leases};
+use crate::ports::{Broker, Clock, ContextSource, Entropy, EventStore, Leases, Registry};
 use crate::telemetry::Prometheus;
 use crate::worker::{self, Worker, WorkerError};
 
@@ -43,10 +46,14 @@ pub(super) fn database(data: &Path) -> PathBuf {
 /// Everything of the fleet that outlives a request.
 pub(super) struct Fleet {
     pub(super) store: Arc<dyn EventStore>,
+    /// What is signed over the audit, and the key that verifies it.
+    pub(super) proof: (Arc<dyn Registry>, [u8; 32]),
     pub(super) broker: Arc<MemoryBroker>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) door: Arc<Door>,
     pub(super) address: SocketAddr,
+    /// Whether it is listened on with TLS.
+    pub(super) tls: bool,
     pub(super) data: PathBuf,
     pub(super) workers: u16,
 }
@@ -64,39 +71,54 @@ pub(super) async fn up(
 ) -> Result<(), WiringError> {
     let data = data.unwrap_or_else(|| DEFAULT_DATA.into());
     settings.http_addr = args.http;
-    let auth = authenticator(&settings)?;
     let _held = hold(&data)?;
     let listener = TcpListener::bind(args.http).await.map_err(WiringError::io(format!("listen on {}", args.http)))?;
     let address = listener.local_addr().map_err(WiringError::io("listen"))?;
+    let listener = secured(listener, &settings, &stop)?;
     let (entropy, clock): (Arc<dyn Entropy>, Arc<dyn Clock>) = (Arc::new(SystemEntropy), Arc::new(SystemClock::new()));
     let sqlite = SqliteStore::open(&database(&data), settings.partitions, entropy.secret(), Arc::clone(&clock)).await?;
-    let store: Arc<dyn EventStore> = Arc::new(sqlite);
+    let sqlite = Arc::new(sqlite);
+    let (store, registry): (Arc<dyn EventStore>, Arc<dyn Registry>) = (sqlite.clone(), sqlite);
+    let sweeper = sweeper(&settings, &registry, &clock);
+    let auth = authenticator(&settings, &registry, &clock, &stop)?;
     let broker = Arc::new(MemoryBroker::new(MemoryLimits::default()));
     let tasks = TaskTracker::new();
     let ingest_parts = ingest::Parts {
         store: Arc::clone(&store),
         broker: broker.clone(),
+        meter: Arc::new(local_rate(&settings, &clock)),
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
         limits: ingest_limits(&settings),
     };
+    let signing = Signing::in_folder(&settings, (&data, &*entropy), &registry, &clock).await?;
     let stop_ingest = CancellationToken::new();
     let door = ingest::start(ingest_parts, &stop_ingest, &tasks).await?;
     let stop_workers = CancellationToken::new();
+    tasks.spawn(sweeper.run(stop_ingest.clone()));
     let workers = start_workers(&settings, &args, &store, &broker, &clock, &entropy, &stop_workers).await?;
     let shared_broker: Arc<dyn Broker> = broker.clone();
-    let router = api::router(ApiState {
-        intake: door.clone(),
+    let refusals = refusals(&registry, &clock, &stop);
+    let state = ApiState {
         store: Arc::clone(&store),
+        registry: Arc::clone(&registry),
+        approvals: approval_rules(&settings),
+        audit_key: Some(signing.public_key),
         auth,
         clock: Arc::clone(&clock),
         entropy,
+        retention_days: settings.retention_days,
         limits: Limits::from(&settings),
         probes: vec![store_probe(&store), broker_probe(&shared_broker, true)],
         prometheus,
-    });
+        refusals,
+    };
+    let router = api::whole_router(state, door.clone());
     let server = tokio::spawn(serve(listener, router, stop.clone(), settings.drain_timeout()));
-    let fleet = Fleet { store, broker, clock, door, address, data, workers: args.workers };
+    let tls = settings.tls_cert_file.is_some();
+    tasks.spawn(overdue::watch(registry.clone(), Arc::clone(&clock), approval_rules(&settings), stop.clone()));
+    let proof = (registry, signing.public_key);
+    let fleet = Fleet { store, proof, broker, clock, door, address, tls, data, workers: args.workers };
     summary::greet(&fleet);
     let ended = run(&fleet, &args, workers, &stop).await;
     stop.cancel();
@@ -109,6 +131,8 @@ pub(super) async fn up(
         Ended::Asked(mut workers) => all_ended(&mut workers).await,
         Ended::Failed(e) => Err(e),
     };
+    // Behind the last decision: it signs that too.
+    signing.end(settings.drain_timeout()).await;
     tasks.close();
     if tokio::time::timeout(settings.drain_timeout(), tasks.wait()).await.is_err() {
         tracing::warn!("ended with packs on their way; the outbox keeps them");
@@ -209,4 +233,11 @@ fn hold(data: &Path) -> Result<File, WiringError> {
         ))),
         Err(fs::TryLockError::Error(e)) => Err(WiringError::io(format!("lock {}", path.display()))(e)),
     }
+}
+
+/// Whether a process holds the folder. Looking takes it for an instant: an `up` that starts just then
+/// is refused once, and starts when it is started again.
+pub(super) fn is_held(data: &Path) -> bool {
+    let Ok(lock) = File::open(data.join("lock")) else { return false };
+    matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock))
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::WiringError;
 use super::single::Fleet;
-use crate::cli::{self, Exit, Screen};
+use crate::cli::args::AuditVerify;
+use crate::cli::{self, AuditSources, Exit, Screen};
 
 /// Writes to standard output. A person who has closed it no longer wants to be told.
 pub(super) fn say(text: &str) {
@@ -21,7 +22,7 @@ pub(super) fn redraws() -> bool {
 
 /// The address, and a line to paste.
 pub(super) fn greet(fleet: &Fleet) {
-    let url = format!("http://{}", fleet.address);
+    let url = format!("{}://{}", if fleet.tls { "https" } else { "http" }, fleet.address);
     say(&format!(
         "riskfleet is up: {workers} workers, data in {data}
 
@@ -61,9 +62,11 @@ pub(super) async fn farewell(fleet: &Fleet, verify: bool) -> Result<(), WiringEr
     if !verify {
         return Ok(());
     }
-    let command = cli::args::Read::Audit(cli::args::Audit::Verify { json: false });
+    let (checkpoints, key) = &fleet.proof;
+    let sources = AuditSources { store: &*fleet.store, checkpoints: Some(&**checkpoints), public_key: Some(*key) };
     let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
-    match cli::run(&command, &*fleet.store, &mut Screen::detected(&mut out, &mut err)).await {
+    let mut screen = Screen::detected(&mut out, &mut err);
+    match cli::audit_verify(&AuditVerify::default(), &sources, &mut screen).await {
         Exit::Done => Ok(()),
         Exit::Failed | Exit::Misused => Err(WiringError::Address("verify the audit".into())),
     }

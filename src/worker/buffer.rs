@@ -1,13 +1,14 @@
-//! Owns what lies between the deliveries and a lane: bounded, fair between tenants. And the count
-//! of a pack's undecided events, after which the pack is acknowledged.
+//! Owns what lies between the deliveries and a lane: bounded, fair between tenants, the bulk behind
+//! the normal. And the count of a pack's undecided events, after which the pack is acknowledged.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::fair::FairQueue;
 use crate::domain::{CorrelationId, Event, EventId, PartitionId, TenantId};
 use crate::ports::Ack;
+use crate::ports::broker::{Route, Traffic};
+use crate::resilience::RankedQueue;
 
 /// Events of one tenant that are served in its turn.
 const QUANTUM: usize = 64;
@@ -27,6 +28,12 @@ impl Outstanding {
         self.packs.load(Ordering::Acquire)
     }
 
+    /// Counts one until it is dropped.
+    pub(super) fn hold(self: Arc<Self>) -> Hold {
+        self.packs.fetch_add(1, Ordering::AcqRel);
+        Hold(self)
+    }
+
     /// Waits until nothing is outstanding.
     pub(super) async fn none(&self) {
         loop {
@@ -42,17 +49,26 @@ impl Outstanding {
     }
 }
 
+/// One that is counted as outstanding.
+pub(super) struct Hold(Arc<Outstanding>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.packs.fetch_sub(1, Ordering::AcqRel);
+        self.0.changed.notify_waiters();
+    }
+}
+
 /// A pack in the worker's hands. When it is dropped unacknowledged, the broker keeps it.
 pub(super) struct PackInHand {
     ack: Box<dyn Ack>,
     undecided: AtomicUsize,
-    outstanding: Arc<Outstanding>,
+    _hold: Hold,
 }
 
 impl PackInHand {
     pub(super) fn new(ack: Box<dyn Ack>, events: usize, outstanding: Arc<Outstanding>) -> Arc<Self> {
-        outstanding.packs.fetch_add(1, Ordering::AcqRel);
-        Arc::new(Self { ack, undecided: AtomicUsize::new(events), outstanding })
+        Arc::new(Self { ack, undecided: AtomicUsize::new(events), _hold: outstanding.hold() })
     }
 
     /// One event of the pack has its disposition; the last one acknowledges the pack.
@@ -73,13 +89,6 @@ impl PackInHand {
     }
 }
 
-impl Drop for PackInHand {
-    fn drop(&mut self) {
-        self.outstanding.packs.fetch_sub(1, Ordering::AcqRel);
-        self.outstanding.changed.notify_waiters();
-    }
-}
-
 /// Where an event's content comes from.
 pub(super) enum Content {
     /// From a genuine pack: the event, and its exact stored text.
@@ -88,10 +97,25 @@ pub(super) enum Content {
     Stored(EventId),
 }
 
+/// How an event comes to be run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// Delivered for the first time.
+    First,
+    /// Delivered before, to a worker that did not acknowledge it: it may be what ended that worker.
+    Redelivered,
+    /// Failed before, and due again.
+    Due {
+        /// How often it was begun before.
+        attempts: u32,
+    },
+}
+
 /// An event on its way to a lane.
 pub(super) struct Item {
     pub(super) content: Content,
-    pub(super) partition: PartitionId,
+    pub(super) route: Route,
+    pub(super) start: Start,
     pub(super) reply_to: Option<String>,
     pub(super) pack: Arc<PackInHand>,
     // Room in the buffer, given back when the item leaves the lane.
@@ -99,6 +123,10 @@ pub(super) struct Item {
 }
 
 impl Item {
+    pub(super) fn partition(&self) -> PartitionId {
+        self.route.partition
+    }
+
     pub(super) fn id(&self) -> EventId {
         match &self.content {
             Content::Given(event, _) => event.id,
@@ -130,39 +158,44 @@ impl Item {
     }
 }
 
-/// The buffer of a lane.
+/// The buffer of a lane. Bulk has room of its own: it never takes that of the others.
 pub(super) struct Buffer {
-    queue: Mutex<FairQueue<Option<TenantId>, Item>>,
-    room: Arc<Semaphore>,
+    queue: Mutex<RankedQueue<Option<TenantId>, Item>>,
+    normal: Arc<Semaphore>,
+    bulk: Arc<Semaphore>,
     filled: Notify,
 }
 
 impl Buffer {
-    /// A buffer for at most `events` events.
+    /// A buffer for at most `events` events of either kind.
     pub(super) fn new(events: usize) -> Self {
-        Self {
-            queue: Mutex::new(FairQueue::new(QUANTUM)),
-            room: Arc::new(Semaphore::new(events.max(PUT_MAX))),
-            filled: Notify::new(),
-        }
+        let room = || Arc::new(Semaphore::new(events.max(PUT_MAX)));
+        Self { queue: Mutex::new(RankedQueue::new(QUANTUM)), normal: room(), bulk: room(), filled: Notify::new() }
     }
 
     // A panic while the lock is held can only come from an allocation that failed.
-    fn queue(&self) -> MutexGuard<'_, FairQueue<Option<TenantId>, Item>> {
+    fn queue(&self) -> MutexGuard<'_, RankedQueue<Option<TenantId>, Item>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn room(&self, traffic: Traffic) -> Arc<Semaphore> {
+        match traffic {
+            Traffic::Normal => Arc::clone(&self.normal),
+            Traffic::Bulk => Arc::clone(&self.bulk),
+        }
+    }
+
     /// Puts the events of a pack in, as many at once as one commit may hold; waits for room.
-    pub(super) async fn put(&self, mut items: Vec<Item>) {
+    pub(super) async fn put(&self, traffic: Traffic, mut items: Vec<Item>) {
         while !items.is_empty() {
             let later = items.split_off(items.len().min(PUT_MAX));
             // The semaphore is never closed.
-            let Ok(mut room) = Arc::clone(&self.room).acquire_many_owned(items.len() as u32).await else { return };
+            let Ok(mut room) = self.room(traffic).acquire_many_owned(items.len() as u32).await else { return };
             {
                 let mut queue = self.queue();
                 for mut item in items {
                     item.room = room.split(1);
-                    queue.push(item.tenant(), item);
+                    queue.push_costing(traffic, item.tenant(), 1, item);
                 }
             }
             self.filled.notify_one();
@@ -179,5 +212,51 @@ impl Buffer {
             }
             self.filled.notified().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::BrokerError;
+
+    struct Unheard;
+
+    #[async_trait::async_trait]
+    impl Ack for Unheard {
+        async fn ack(&self) -> Result<bool, BrokerError> {
+            Ok(true)
+        }
+    }
+
+    fn items(traffic: Traffic, count: usize) -> Vec<Item> {
+        let route = Route { partition: PartitionId(0), traffic };
+        let pack = PackInHand::new(Box::new(Unheard), count, Arc::default());
+        let item = |n: usize| Item {
+            content: Content::Stored(EventId::mint(n as u64, [0; 10])),
+            route,
+            start: Start::First,
+            reply_to: None,
+            pack: Arc::clone(&pack),
+            room: None,
+        };
+        (0..count).map(item).collect()
+    }
+
+    fn of(taken: &[Item], traffic: Traffic) -> usize {
+        taken.iter().filter(|i| i.route.traffic == traffic).count()
+    }
+
+    #[tokio::test]
+    async fn a_full_bulk_takes_no_room_of_the_others() {
+        let buffer = Buffer::new(PUT_MAX);
+        buffer.put(Traffic::Bulk, items(Traffic::Bulk, PUT_MAX)).await;
+        let full = tokio::time::timeout(
+            std::time::Duration::from_millis(20),
+            buffer.put(Traffic::Bulk, items(Traffic::Bulk, 1)),
+        );
+        assert!(full.await.is_err(), "the bulk is full");
+        buffer.put(Traffic::Normal, items(Traffic::Normal, PUT_MAX)).await;
+        assert_eq!(of(&buffer.take(10).await, Traffic::Normal), 9);
     }
 }

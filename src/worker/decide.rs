@@ -1,12 +1,15 @@
-//! Owns the way from an event to its disposition: the workflow's decision, or a dead letter for
-//! what is stored and can't be read, each with its audit record. Pure but for the stop watch.
+//! Owns the way from an event to its disposition: the workflow's decision, or a dead letter, each
+//! with its audit record. Pure but for the stop watch.
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::domain::audit::{Versions, sha256};
 use crate::domain::{AuditBody, Decision, Event, EventBody, FailureClass, PartitionId, Snapshot, Stream, WorkerId};
+use crate::mutants;
 use crate::pipeline::{self, Policy};
 use crate::ports::store::{Disposition, NewDisposition, StoredEvent};
 
@@ -25,19 +28,36 @@ pub(super) struct Bench<'a> {
     pub(super) stopwatch: &'a dyn Fn() -> Duration,
 }
 
+impl Ready {
+    /// The event as it is stored.
+    pub(super) fn stored(self) -> StoredEvent {
+        let Event { id, correlation_id, body } = self.event;
+        StoredEvent { id, tenant: body.tenant_id, partition: self.partition, correlation_id, body: self.text }
+    }
+}
+
 impl Bench<'_> {
     /// Decides.
-    pub(super) fn decide(&self, ready: &Ready, context: &Snapshot) -> NewDisposition {
-        let (decision, timings) = pipeline::run(&ready.event, context, self.policy, self.now, self.stopwatch);
+    ///
+    /// # Errors
+    /// With what went wrong, when the workflow panics: a defect that one event shows does not end
+    /// the worker, or every event beside it would wait for the next one.
+    pub(super) fn decide(&self, ready: &Ready, context: &Snapshot) -> Result<NewDisposition, String> {
+        // Nothing that is shared is changed inside: what a panic leaves half done is dropped with it.
+        let run = || {
+            mutants::poison(&ready.event);
+            pipeline::run(&ready.event, context, self.policy, self.now, self.stopwatch)
+        };
+        let (decision, timings) = catch_unwind(AssertUnwindSafe(run)).map_err(|panic| panicked(&*panic))?;
         let text = Bytes::from(decision.canonical());
         let audit = self.audit(ready, &decision, &text);
-        NewDisposition {
+        Ok(NewDisposition {
             event: decision.event_id,
             tenant: decision.tenant_id,
             partition: ready.partition,
             disposition: Disposition::Decided { outcome: decision.outcome, decision: text, timings },
             audit,
-        }
+        })
     }
 
     fn audit(&self, ready: &Ready, decision: &Decision, text: &[u8]) -> AuditBody {
@@ -56,10 +76,16 @@ impl Bench<'_> {
         }
     }
 
-    /// A dead letter for an event whose stored text is no event.
-    pub(super) fn bury(&self, stored: &StoredEvent, error: String) -> NewDisposition {
+    /// A dead letter.
+    pub(super) fn bury(
+        &self,
+        stored: &StoredEvent,
+        class: FailureClass,
+        error: String,
+        attempts: u32,
+    ) -> NewDisposition {
         let audit = AuditBody {
-            outcome: Some(FailureClass::UnexpectedError.as_str().into()),
+            outcome: Some(class.as_str().into()),
             correlation_id: Some(stored.correlation_id.clone()),
             event_sha256: Some(hex::encode(sha256(&stored.body))),
             ..self.record(stored.tenant.clone(), "dead_lettered", stored.id)
@@ -68,34 +94,23 @@ impl Bench<'_> {
             event: stored.id,
             tenant: stored.tenant.clone(),
             partition: stored.partition,
-            disposition: Disposition::Dead { class: FailureClass::UnexpectedError, error, attempts: 1 },
+            disposition: Disposition::Dead { class, error, attempts },
             audit,
         }
     }
 
     fn record(&self, tenant_id: crate::domain::TenantId, action: &str, event: crate::domain::EventId) -> AuditBody {
-        AuditBody {
-            tenant_id,
-            stream: Stream::Workflow,
-            // Set when the record is hung on its chain.
-            seq: 0,
-            at: self.now,
-            actor: format!("worker:{}", self.worker),
-            action: action.into(),
-            resource_type: "event".into(),
-            resource_id: event.to_string(),
-            event_id: Some(event),
-            outcome: None,
-            versions: None,
-            reason_codes: Vec::new(),
-            reason: None,
-            correlation_id: None,
-            previous: None,
-            new: None,
-            event_sha256: None,
-            decision_sha256: None,
-        }
+        let actor = format!("worker:{}", self.worker);
+        let resource = ("event", event.to_string());
+        let chain = (tenant_id, Stream::Workflow);
+        AuditBody { event_id: Some(event), ..AuditBody::new(chain, self.now, actor, action, resource) }
     }
+}
+
+/// What a panic said.
+fn panicked(panic: &(dyn Any + Send)) -> String {
+    let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("the workflow panicked: {}", said.unwrap_or("without a word"))
 }
 
 /// Reads a stored event, or says why it can't be read.

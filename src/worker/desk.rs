@@ -8,11 +8,12 @@ use std::time::Duration;
 use super::Shared;
 use super::buffer::{Content, Item};
 use super::decide::{Bench, Ready, ready};
+use super::lane::{store_backoff, wait_out};
 use crate::domain::context::Observation;
-use crate::domain::{EventId, Snapshot};
+use crate::domain::{EventId, FailureClass, Snapshot};
 use crate::pipeline::Policy;
 use crate::ports::StoreError;
-use crate::ports::store::NewDisposition;
+use crate::ports::store::{NewDisposition, StoredEvent};
 
 /// Decides batches.
 pub(super) struct Desk {
@@ -20,18 +21,35 @@ pub(super) struct Desk {
     pub(super) policy: Policy,
 }
 
+/// What became of a batch before its commit.
+#[derive(Default)]
+pub(super) struct Prepared {
+    /// To be committed.
+    pub(super) dispositions: Vec<NewDisposition>,
+    /// Events on which nothing is to be done.
+    pub(super) settled: Vec<EventId>,
+    /// Events on which the workflow has failed.
+    pub(super) failed: Vec<Failed>,
+}
+
+/// An event that could not be decided this time.
+pub(super) struct Failed {
+    pub(super) stored: StoredEvent,
+    pub(super) class: FailureClass,
+    pub(super) error: String,
+}
+
 impl Desk {
-    /// Gives the dispositions to be committed, and the events on which nothing is to be done. Takes
-    /// the contents out of the items: after an error they are read from the store.
+    /// Decides. Takes the contents out of the items: after an error they are read from the store.
     ///
     /// # Errors
     /// When the store is away.
-    pub(super) async fn prepare(&self, items: &mut [Item]) -> Result<(Vec<NewDisposition>, Vec<EventId>), StoreError> {
+    pub(super) async fn prepare(&self, items: &mut [Item]) -> Result<Prepared, StoreError> {
         let (mut given, mut asked) = (Vec::new(), Vec::new());
         let mut seen = HashSet::with_capacity(items.len());
         let mark = self.shared.mark();
         for item in items {
-            let (id, partition) = (item.id(), item.partition);
+            let (id, partition) = (item.id(), item.partition());
             if !seen.insert(id) {
                 continue;
             }
@@ -44,19 +62,53 @@ impl Desk {
         let stored = if asked.is_empty() { Vec::new() } else { self.shared.parts.store.pending_of(&asked).await? };
         let found: HashSet<EventId> = stored.iter().map(|e| e.id).collect();
         let settled = asked.into_iter().filter(|id| !found.contains(id)).collect();
-        let mut dispositions = Vec::with_capacity(given.len() + stored.len());
+        let mut prepared = Prepared { settled, ..Prepared::default() };
         for event in &stored {
             match ready(event) {
                 Ok(event) => given.push(event),
-                Err(why) => dispositions.push(self.bench(&|| Duration::ZERO).bury(event, why)),
+                // What is stored does not get better by another try.
+                Err(why) => prepared.dispositions.push(self.bury(event, FailureClass::UnexpectedError, why, 1)),
             }
         }
+        self.run(given, &mut prepared).await;
+        Ok(prepared)
+    }
+
+    async fn run(&self, given: Vec<Ready>, prepared: &mut Prepared) {
         let contexts = self.contexts(&given).await;
         let clock = &self.shared.parts.clock;
         let stopwatch = || clock.elapsed();
         let bench = self.bench(&stopwatch);
-        dispositions.extend(given.iter().zip(&contexts).map(|(event, context)| bench.decide(event, context)));
-        Ok((dispositions, settled))
+        for (ready, context) in given.into_iter().zip(&contexts) {
+            match bench.decide(&ready, context) {
+                Ok(disposition) => prepared.dispositions.push(disposition),
+                Err(error) => {
+                    prepared.failed.push(Failed { stored: ready.stored(), class: FailureClass::WorkflowError, error });
+                }
+            }
+        }
+    }
+
+    /// Reads an event that is undecided; waits for the store.
+    pub(super) async fn stored(&self, id: EventId) -> Option<StoredEvent> {
+        let mut backoff = store_backoff(&self.shared);
+        loop {
+            match self.shared.parts.store.pending_of(&[id]).await {
+                Ok(mut found) => return found.pop(),
+                Err(e) => wait_out("read an event", &e, &mut backoff).await,
+            }
+        }
+    }
+
+    /// A dead letter.
+    pub(super) fn bury(
+        &self,
+        stored: &StoredEvent,
+        class: FailureClass,
+        error: String,
+        attempts: u32,
+    ) -> NewDisposition {
+        self.bench(&|| Duration::ZERO).bury(stored, class, error, attempts)
     }
 
     fn bench<'a>(&'a self, stopwatch: &'a dyn Fn() -> Duration) -> Bench<'a> {

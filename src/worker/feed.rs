@@ -1,21 +1,20 @@
-//! Owns the deliveries of one partition: subscribes, opens packs, hands their events to the lane,
-//! and subscribes anew whenever the subscription ends. Never believes a pack without its seal.
+//! Owns the deliveries of one partition: its two queues, the watch over both, and what is due again.
+//!
+//! `queue` subscribes and opens packs; `due` takes failed events up; the watch here tells refill what
+//! a queue must have lost.
 
-use metrics::counter;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::buffer::{Buffer, Content, Item, Outstanding, PackInHand};
+use super::buffer::Buffer;
+use super::due::Due;
+use super::progress::Progress;
+use super::queue::QueueFeed;
 use super::refill::Refill;
-use crate::crypto::{Opened, packer};
-use crate::domain::pack::{Pack, PackedEvent};
-use crate::domain::partition::partition_of;
-use crate::domain::{EventBody, EventId, PartitionId};
-use crate::ports::{Delivery, Subscription};
-use crate::resilience::Backoff;
-use crate::telemetry::names;
+use crate::domain::PartitionId;
+use crate::ports::broker::{Route, Traffic};
 
 /// How long a partition without deliveries is taken for idle, at first; doubles while nothing is
 /// found to be missing.
@@ -24,8 +23,14 @@ const IDLE_FIRST: Duration = Duration::from_secs(5);
 /// The longest wait between two looks at an idle partition.
 const IDLE_LONGEST: Duration = Duration::from_secs(30);
 
+/// How often a partition is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// How often a busy partition is looked at for events that were overtaken.
 const OVERTAKEN_EVERY: Duration = Duration::from_secs(30);
+
+/// Of the prefetch, what the bulk gets: it waits behind the others in any case.
+const BULK_PREFETCH: u16 = 4;
 
 /// The deliveries of a partition.
 pub(super) struct Feed {
@@ -38,123 +43,63 @@ pub(super) struct Feed {
 
 impl Feed {
     /// Runs until stopped, then until everything taken is acknowledged or dropped (bounded by the
-    /// drain timeout), and closes the subscription last, so that acknowledgements still count.
+    /// drain timeout).
     pub(super) async fn run(self) {
-        let outstanding = Arc::new(Outstanding::default());
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-        while !self.stop.is_cancelled() {
-            let asked = self.shared.parts.broker.subscribe(self.partition, self.shared.limits.prefetch);
-            match self.stop.run_until_cancelled(asked).await {
-                Some(Ok(mut subscription)) => {
-                    backoff.reset();
-                    if subscription.created {
-                        self.refill.start("the queue had to be made");
-                    }
-                    self.consume(&mut subscription, &outstanding).await;
-                    if self.stop.is_cancelled() {
-                        let drained = tokio::time::timeout(self.shared.limits.drain_timeout, outstanding.none());
-                        if drained.await.is_err() {
-                            tracing::warn!(partition = %self.partition, "let go with packs unacknowledged; they go back");
-                        }
-                        return;
-                    }
-                }
-                Some(Err(e)) => tracing::debug!(partition = %self.partition, error = %e, "failed to subscribe"),
-                None => return,
-            }
-            self.stop.run_until_cancelled(tokio::time::sleep(backoff.next_wait())).await;
-        }
-    }
-
-    /// Takes deliveries until the stream ends or the partition is to be let go.
-    async fn consume(&self, subscription: &mut Subscription, outstanding: &Arc<Outstanding>) {
-        let mut idle = IDLE_FIRST;
-        let mut newest = None;
-        let mut overtaken = tokio::time::interval(OVERTAKEN_EVERY);
-        overtaken.reset();
-        loop {
-            tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return,
-                delivery = subscription.deliveries.recv() => match delivery {
-                    Some(delivery) => {
-                        idle = IDLE_FIRST;
-                        newest = self.take(delivery, outstanding).await.or(newest);
-                    }
-                    None => return,
-                },
-                _ = overtaken.tick() => if let Some(newest) = newest.take() {
-                    self.refill.start_overtaken_by(newest);
-                },
-                () = tokio::time::sleep(idle) => {
-                    if outstanding.count() == 0 {
-                        self.refill.start_if_pending();
-                    }
-                    idle = (idle * 2).min(IDLE_LONGEST);
-                }
-            }
-        }
-    }
-
-    /// Gives the newest event of a genuine pack.
-    async fn take(&self, delivery: Delivery, outstanding: &Arc<Outstanding>) -> Option<EventId> {
-        let mut newest = None;
-        if delivery.redelivered {
-            counter!(names::PACKS_REDELIVERED).increment(1);
-        }
-        let items = match packer::open(&self.shared.seal, self.partition, &delivery.body, delivery.mac.as_ref()) {
-            Opened::Genuine(pack) => {
-                let hand = PackInHand::new(delivery.ack, pack.events.len(), Arc::clone(outstanding));
-                if pack.events.is_empty() {
-                    hand.acknowledge().await;
-                }
-                newest = pack.events.iter().map(|e| e.id).max();
-                self.items(&pack, &delivery.body, &hand)
-            }
-            Opened::Forged(ids) => {
-                self.suspect(&delivery.message_id, "its seal does not agree");
-                let hand = PackInHand::new(delivery.ack, ids.len(), Arc::clone(outstanding));
-                if ids.is_empty() {
-                    hand.acknowledge().await;
-                }
-                ids.into_iter().map(|id| self.item(Content::Stored(id), None, &hand)).collect()
-            }
-            Opened::Garbage => {
-                self.suspect(&delivery.message_id, "it is no pack");
-                PackInHand::new(delivery.ack, 0, Arc::clone(outstanding)).acknowledge().await;
-                return None;
-            }
+        let progress = Arc::new(Progress::new(self.shared.parts.clock.elapsed()));
+        let due = Due {
+            shared: Arc::clone(&self.shared),
+            partition: self.partition,
+            buffer: Arc::clone(&self.buffer),
+            stop: self.stop.clone(),
         };
-        self.stop.run_until_cancelled(self.buffer.put(items)).await;
-        newest
+        tokio::join!(
+            self.queue(Traffic::Normal, &progress).run(),
+            self.queue(Traffic::Bulk, &progress).run(),
+            due.run(),
+            self.watch(&progress),
+        );
     }
 
-    fn suspect(&self, message_id: &str, why: &str) {
-        counter!(names::PACKS_FORGED).increment(1);
-        // The id is a stranger's text: cut short.
-        let id: String = message_id.chars().take(64).collect();
-        tracing::warn!(partition = %self.partition, message.id = id, why, "a message is not believed");
+    fn queue(&self, traffic: Traffic, progress: &Arc<Progress>) -> QueueFeed {
+        let prefetch = self.shared.limits.prefetch;
+        QueueFeed {
+            shared: Arc::clone(&self.shared),
+            route: Route { partition: self.partition, traffic },
+            prefetch: match traffic {
+                Traffic::Normal => prefetch,
+                Traffic::Bulk => (prefetch / BULK_PREFETCH).max(1),
+            },
+            buffer: Arc::clone(&self.buffer),
+            progress: Arc::clone(progress),
+            stop: self.stop.clone(),
+        }
     }
 
-    fn items(&self, pack: &Pack<'_>, body: &bytes::Bytes, hand: &Arc<PackInHand>) -> Vec<Item> {
-        pack.events.iter().map(|e| self.item(self.content(e, body), e.reply_to.clone(), hand)).collect()
-    }
-
-    fn item(&self, content: Content, reply_to: Option<String>, hand: &Arc<PackInHand>) -> Item {
-        Item { content, partition: self.partition, reply_to, pack: Arc::clone(hand), room: None }
-    }
-
-    /// An event of a genuine pack is what is stored. One that travels as its id, or that this
-    /// version can't read, or that lives elsewhere, is looked up.
-    fn content(&self, packed: &PackedEvent<'_>, body: &bytes::Bytes) -> Content {
-        let (Some(text), Some(correlation_id)) = (packed.event, packed.correlation_id.clone()) else {
-            return Content::Stored(packed.id);
-        };
-        match EventBody::from_canonical(text.get().as_bytes()) {
-            Ok(event) if partition_of(&event.tenant_id, self.shared.constants.partitions) == self.partition => {
-                Item::given(packed.id, correlation_id, event, body.slice_ref(text.get().as_bytes()))
+    async fn watch(&self, progress: &Progress) {
+        let now = || self.shared.parts.clock.elapsed();
+        let (mut idle, mut looked) = (IDLE_FIRST, now());
+        while self.stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
+            if progress.lost() {
+                self.refill.start("a queue had to be made");
             }
-            Ok(_) | Err(_) => Content::Stored(packed.id),
+            if !progress.idle(IDLE_FIRST, now()) {
+                idle = IDLE_FIRST;
+                self.refill.has_found();
+            } else if progress.idle(idle, now()) {
+                if self.refill.has_found() {
+                    // Published, and not delivered: the broker knows of a queue, and not of who listens.
+                    tracing::warn!(partition = %self.partition, "nothing of what was published comes; subscribing anew");
+                    progress.renew();
+                }
+                self.refill.start_if_pending();
+                idle = if idle < IDLE_LONGEST { idle * 2 } else { idle + IDLE_LONGEST };
+            }
+            if now().saturating_sub(looked) >= OVERTAKEN_EVERY {
+                looked = now();
+                if let Some(passed) = progress.passed() {
+                    self.refill.start_overtaken_by(passed);
+                }
+            }
         }
     }
 }

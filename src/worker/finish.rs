@@ -2,14 +2,14 @@
 //! acknowledge. Beside the lane, so that the next batch is decided meanwhile; bounded.
 
 use bytes::Bytes;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::Shared;
-use super::buffer::Item;
+use super::lane::ById;
 use crate::domain::{Decision, EventId, PartitionId, TenantId};
 use crate::ports::broker::ReplyMessage;
 use crate::ports::store::{CommitBatch, Committed, Disposition, NewDisposition};
@@ -22,7 +22,7 @@ const IN_FLIGHT: usize = 2;
 pub(super) struct Finished {
     row: Uuid,
     done: Vec<Done>,
-    items: HashMap<EventId, Vec<Item>>,
+    items: ById,
 }
 
 struct Done {
@@ -34,7 +34,7 @@ struct Done {
 }
 
 impl Finished {
-    pub(super) fn new(batch: CommitBatch, verdicts: Vec<Committed>, items: HashMap<EventId, Vec<Item>>) -> Self {
+    pub(super) fn new(batch: CommitBatch, verdicts: Vec<Committed>, items: ById) -> Self {
         let done = |(item, verdict): (NewDisposition, Committed)| {
             let NewDisposition { event, tenant, partition, disposition, audit: _ } = item;
             Done { event, tenant, partition, verdict, disposition }
@@ -65,7 +65,7 @@ impl Finisher {
     }
 
     /// Acknowledges events that have their disposition already, or that nobody ever stored.
-    pub(super) async fn nothing_to_do(&self, settled: Vec<EventId>, items: &mut HashMap<EventId, Vec<Item>>) {
+    pub(super) async fn nothing_to_do(&self, settled: Vec<EventId>, items: &mut ById) {
         metrics::counter!(crate::telemetry::names::EVENTS_DUPLICATE).increment(settled.len() as u64);
         for id in settled {
             for item in items.remove(&id).unwrap_or_default() {

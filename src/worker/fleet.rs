@@ -6,7 +6,7 @@
 use metrics::gauge;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -65,7 +65,8 @@ impl FleetTask {
         for partition in self.shared.ownership.lost() {
             self.let_go(partition);
         }
-        if self.beaten.is_none_or(|at| now.saturating_sub(at) >= BEAT_EVERY) {
+        let settled = self.shared.settling.load(Ordering::Acquire) && now >= self.may_claim_at;
+        if settled || self.beaten.is_none_or(|at| now.saturating_sub(at) >= BEAT_EVERY) {
             self.beat(now).await?;
         }
         if now.saturating_sub(self.renewed) >= RENEW_EVERY {
@@ -76,10 +77,16 @@ impl FleetTask {
     }
 
     /// A worker that starts, or that finds itself forgotten, claims nothing for one membership TTL:
-    /// others may hold what looks free.
+    /// others may hold what looks free. It says so, or they would let go of what it may not take yet.
     async fn beat(&mut self, now: Duration) -> Result<(), LeaseError> {
+        let settling = self.beaten.is_none() || now < self.may_claim_at;
+        self.shared.settling.store(settling, Ordering::Release);
         if self.shared.parts.leases.beat(&self.shared.member()).await? == Beat::Missing {
             self.may_claim_at = now + self.shared.limits.settle;
+            if !settling {
+                self.shared.settling.store(true, Ordering::Release);
+                self.shared.parts.leases.beat(&self.shared.member()).await?;
+            }
         }
         self.beaten = Some(now);
         Ok(())
@@ -98,12 +105,18 @@ impl FleetTask {
     async fn rebalance(&mut self, now: Duration) -> Result<(), LeaseError> {
         let (leases, me) = (&self.shared.parts.leases, self.shared.member.id);
         let members = leases.members().await?;
+        if !members.iter().any(|m| m.id == me) {
+            // The server has just forgotten everybody: who is missing here may be missing there, and
+            // what is let go now nobody could claim for one membership TTL.
+            return Ok(());
+        }
         let partitions = self.shared.constants.partitions;
         let (wanted, holders) = (desired(&members, partitions), leases.holders(partitions).await?);
+        let takes = |id: WorkerId| id != me && members.iter().any(|m| m.id == id && !m.settling);
         for (p, (wanted, holder)) in (0..partitions).map(PartitionId).zip(wanted.into_iter().zip(holders)) {
             if self.shared.ownership.holds(p) {
                 self.free_since.remove(&p);
-                if wanted.is_some_and(|w| w != me) {
+                if wanted.is_some_and(takes) {
                     self.let_go(p);
                 }
             } else if self.should_claim(p, wanted, holder, &members, now) {
@@ -157,15 +170,17 @@ impl FleetTask {
         let refill = Refill {
             shared: Arc::clone(&self.shared),
             partition,
-            running: Arc::new(AtomicBool::new(false)),
+            running: Arc::default(),
+            found: Arc::default(),
             tasks: self.tasks.clone(),
             stop: stop.clone(),
         };
         let lane = usize::from(partition.0) % self.shared.buffers.len();
         let buffer = Arc::clone(&self.shared.buffers[lane]);
-        let feed = Feed { shared: Arc::clone(&self.shared), partition, buffer, refill, stop: stop.clone() };
+        let held = Held { epoch, stop: stop.clone(), fenced: false, refill: refill.clone(), feed: None };
         // Held before it is fed: a lane that gets the first event must find the epoch.
-        self.shared.ownership.insert(partition, Held { epoch, stop, fenced: false, feed: None });
+        self.shared.ownership.insert(partition, held);
+        let feed = Feed { shared: Arc::clone(&self.shared), partition, buffer, refill, stop };
         let handle = self.tasks.spawn(feed.run());
         self.shared.ownership.set_feed(partition, handle);
     }

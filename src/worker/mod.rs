@@ -1,9 +1,10 @@
 //! The role that decides: owns partitions, takes their deliveries, decides, commits, publishes the
 //! outcome, acknowledges, in that order.
 //!
-//! `fleet` claims and lets go of partitions; `feed` turns deliveries of one partition into events;
-//! `buffer` and `fair` hold them, fair between tenants; `lane` decides and commits; `finish`
-//! publishes and acknowledges; `refill` and `upkeep` bring back what was lost on the way.
+//! `fleet` claims and lets go of partitions; `feed` watches over one of them, `queue` turns its
+//! deliveries into events, `due` takes up what failed before; `buffer` holds them, fair between
+//! tenants; `lane` decides and commits, `suspects` finds what ends workers; `finish` publishes and
+//! acknowledges; `refill` and `upkeep` bring back what was lost on the way.
 //!
 //! # Decisions
 //! A lane takes what is there and never waits by a timer: with little traffic a batch is one event
@@ -13,13 +14,16 @@ pub mod assign;
 mod buffer;
 mod decide;
 mod desk;
-pub mod fair;
+mod due;
 mod feed;
 mod finish;
 mod fleet;
 mod lane;
 mod ownership;
+mod progress;
+mod queue;
 mod refill;
+mod suspects;
 mod upkeep;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,12 +69,37 @@ pub struct WorkerLimits {
     pub commit_batch_max: usize,
     /// Bytes of a pack that a refill publishes, about.
     pub pack_bytes_max: usize,
+    /// How often an event is begun before it is buried, 1 or more.
+    pub attempts_max: u32,
+    /// How long a failed event waits for its second try, about; doubles with each further one.
+    pub retry_first: Duration,
+    /// The longest such wait, about.
+    pub retry_longest: Duration,
     /// How long a drain may take.
     pub drain_timeout: Duration,
     /// How long a worker claims nothing after its start: one membership TTL where there are others.
     pub settle: Duration,
     /// How often the worker looks at the fleet.
     pub turn: Duration,
+}
+
+impl Default for WorkerLimits {
+    /// Those of a fleet with other members.
+    fn default() -> Self {
+        Self {
+            lanes: 2,
+            weight: 1,
+            prefetch: 24,
+            commit_batch_max: 500,
+            pack_bytes_max: 131_072,
+            attempts_max: 5,
+            retry_first: Duration::from_secs(1),
+            retry_longest: Duration::from_secs(300),
+            drain_timeout: Duration::from_secs(30),
+            settle: Duration::from_secs(6),
+            turn: Duration::from_secs(1),
+        }
+    }
 }
 
 /// What the parts of a worker share.
@@ -82,6 +111,7 @@ struct Shared {
     packer: Packer,
     member: Member,
     draining: AtomicBool,
+    settling: AtomicBool,
     ownership: ownership::Ownership,
     buffers: Vec<Arc<buffer::Buffer>>,
     mark: RwLock<EventId>,
@@ -89,7 +119,8 @@ struct Shared {
 
 impl Shared {
     fn member(&self) -> Member {
-        Member { draining: self.draining.load(Ordering::Acquire), ..self.member.clone() }
+        let (draining, settling) = (self.draining.load(Ordering::Acquire), self.settling.load(Ordering::Acquire));
+        Member { draining, settling, ..self.member.clone() }
     }
 
     fn mark(&self) -> EventId {
@@ -131,6 +162,7 @@ impl Worker {
             version: env!("CARGO_PKG_VERSION").into(),
             weight: limits.weight.max(1),
             draining: false,
+            settling: true,
         };
         let buffer = || Arc::new(buffer::Buffer::new(2 * limits.commit_batch_max));
         let shared = Shared {
@@ -138,6 +170,7 @@ impl Worker {
             seal,
             member,
             draining: AtomicBool::new(false),
+            settling: AtomicBool::new(true),
             ownership: ownership::Ownership::default(),
             buffers: (0..limits.lanes.max(1)).map(|_| buffer()).collect(),
             mark: RwLock::new(mark),
@@ -169,10 +202,12 @@ impl Worker {
         let shared = || Arc::clone(&self.shared);
         tasks.spawn(upkeep::outcomes(shared(), upkeep.clone()));
         tasks.spawn(upkeep::mark(shared(), upkeep.clone()));
+        tasks.spawn(upkeep::repairs(shared(), upkeep.clone()));
         tasks.spawn(upkeep::report(shared(), upkeep.clone()));
         tasks.spawn(upkeep::ledger(shared(), upkeep.clone()));
         let mut fleet = tokio::spawn(fleet::FleetTask::new(shared(), tasks.clone()).run(stop));
         let result = tokio::select! {
+            biased;
             ended = &mut fleet => ended.map_err(|e| WorkerError::Lane(e.to_string())),
             // Lanes never end by themselves.
             Some(ended) = lanes.join_next() => {

@@ -1,11 +1,12 @@
 //! Owns what this worker knows of its partitions: epoch, and whether it still may work on them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::buffer::Item;
+use super::refill::Refill;
 use crate::domain::{Epoch, PartitionId};
 
 /// A partition in this worker's hands.
@@ -15,29 +16,29 @@ pub(super) struct Held {
     pub(super) stop: CancellationToken,
     /// Set when a commit was fenced: another worker owns it, nothing is worth finishing.
     pub(super) fenced: bool,
+    /// Brings back what its queues have lost.
+    pub(super) refill: Refill,
     /// Ends when the partition is let go; taken by whoever waits for that.
     pub(super) feed: Option<JoinHandle<()>>,
 }
 
 /// The partitions in this worker's hands.
 #[derive(Default)]
-pub(super) struct Ownership(RwLock<HashMap<PartitionId, Held>>);
+pub(super) struct Ownership(RwLock<BTreeMap<PartitionId, Held>>);
 
 impl Ownership {
     // A panic while the lock is held leaves the map whole: every change is one field or one entry.
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<PartitionId, Held>> {
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<PartitionId, Held>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<PartitionId, Held>> {
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<PartitionId, Held>> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The partitions, in order.
     pub(super) fn partitions(&self) -> Vec<PartitionId> {
-        let mut all: Vec<PartitionId> = self.read().keys().copied().collect();
-        all.sort_unstable();
-        all
+        self.read().keys().copied().collect()
     }
 
     /// How many there are.
@@ -57,7 +58,7 @@ impl Ownership {
     /// Drops the events of partitions that were lost meanwhile: their packs go back.
     pub(super) fn still_owned(&self, items: Vec<Item>) -> Vec<Item> {
         let held = self.read();
-        items.into_iter().filter(|i| held.get(&i.partition).is_some_and(|h| !h.fenced)).collect()
+        items.into_iter().filter(|i| held.get(&i.partition()).is_some_and(|h| !h.fenced)).collect()
     }
 
     pub(super) fn insert(&self, partition: PartitionId, held: Held) {
@@ -89,6 +90,11 @@ impl Ownership {
     /// Forgets a partition whose feed has ended; gives the epoch that it was held under.
     pub(super) fn remove(&self, partition: PartitionId) -> Option<Epoch> {
         self.write().remove(&partition).map(|h| h.epoch)
+    }
+
+    /// The refills of all partitions.
+    pub(super) fn refills(&self) -> Vec<Refill> {
+        self.read().values().map(|h| h.refill.clone()).collect()
     }
 
     /// The partitions on which a commit was fenced.

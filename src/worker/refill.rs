@@ -9,9 +9,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Shared;
-use crate::crypto::Packable;
+use crate::crypto::packer::unpaced;
 use crate::domain::time::to_millis;
 use crate::domain::{EventId, PartitionId};
+use crate::mutants::{self, Mutant};
 use crate::ports::StoreError;
 use crate::ports::store::StoredEvent;
 use crate::resilience::Backoff;
@@ -34,6 +35,8 @@ pub(super) struct Refill {
     pub(super) shared: Arc<Shared>,
     pub(super) partition: PartitionId,
     pub(super) running: Arc<AtomicBool>,
+    /// The last look at an idle partition has found something to publish.
+    pub(super) found: Arc<AtomicBool>,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
 }
@@ -49,6 +52,11 @@ impl Refill {
         self.spawn(Before::Age(SUSPICIOUS), "pending events, and nothing delivered");
     }
 
+    /// Whether the last look at an idle partition has published something; told once.
+    pub(super) fn has_found(&self) -> bool {
+        self.found.swap(false, Ordering::AcqRel)
+    }
+
     /// Refills in the background what was overtaken by an event that is delivered now: under a
     /// steady load no queue is ever idle, and what was lost would wait for the night.
     pub(super) fn start_overtaken_by(&self, delivered: EventId) {
@@ -57,7 +65,7 @@ impl Refill {
     }
 
     fn spawn(&self, before: Before, why: &'static str) {
-        if self.running.swap(true, Ordering::AcqRel) {
+        if mutants::active(Mutant::RefillSkipped) || self.running.swap(true, Ordering::AcqRel) {
             return;
         }
         let own = self.clone();
@@ -68,11 +76,12 @@ impl Refill {
     }
 
     async fn until_done(&self, before: Before, why: &str) {
-        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5), &*self.shared.parts.entropy);
         loop {
             match self.stop.run_until_cancelled(self.run(before)).await {
                 Some(Ok(0)) | None => return,
                 Some(Ok(events)) => {
+                    self.found.store(true, Ordering::Release);
                     tracing::info!(partition = %self.partition, events, why, "refilled");
                     return;
                 }
@@ -110,7 +119,7 @@ impl Refill {
     }
 
     async fn publish(&self, page: &[StoredEvent]) -> Result<(), RefillError> {
-        let events: Vec<Packable<'_>> = page.iter().map(Packable::from).collect();
+        let events = unpaced(page);
         let origin = format!("refill.{}", self.shared.parts.entropy.uuid());
         let results = self.shared.parts.broker.publish_packs(self.shared.packer.pack(&origin, &events)).await;
         if let Some(e) = results.into_iter().find_map(Result::err) {

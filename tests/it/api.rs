@@ -1,17 +1,28 @@
-//! The producer API, request by request, on the router itself: an intake and a store that are kept
+//! The producer API and the control API, request by request, on the router itself: an intake and a store that are kept
 //! in memory stand behind it, so that every answer here is the API's own.
 
+mod approvals;
+pub(crate) mod archive;
+mod audit;
+mod control;
 mod credentials;
 mod documents;
-mod fakes;
+pub(crate) mod fakes;
+pub(crate) mod graveyard;
+mod keys;
+mod matrix;
 mod reading;
 mod sending;
+mod tenants;
+pub(crate) mod tokens;
 mod wrong_input;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
-use riskfleet::api::{ApiState, Authenticator, Limits, Probe, router};
+use riskfleet::api::{ApiState, Authenticator, Limits, Probe, Refusals, whole_router};
+use riskfleet::domain::ApprovalRules;
+use riskfleet::ports::{EventStore, Registry};
 use riskfleet::telemetry::{Prometheus, Role};
 use secrecy::SecretString;
 use serde_json::Value;
@@ -19,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tower::ServiceExt;
 
-use fakes::{FakeClock, FakeEntropy, FakeIntake, FakeStore};
+use fakes::{FakeClock, FakeEntropy, FakeIntake, FakeRegistry, FakeStore};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -64,27 +75,63 @@ fn pointers(problem: &Value) -> Vec<&str> {
     errors.iter().map(|e| e["pointer"].as_str().expect("a pointer")).collect()
 }
 
-const LIMITS: Limits = Limits {
+pub(crate) const LIMITS: Limits = Limits {
     body_bytes_max: 4 << 20,
     event_bytes_max: 256 << 10,
     requests_max: 64,
     request_timeout: Duration::from_secs(5),
+    caller_requests_per_s: 0,
+    refused_requests_per_s: 0,
+    behind_proxy: false,
+    https: false,
 };
+
+/// Nobody needs a credential.
+pub(crate) fn open() -> Authenticator {
+    Authenticator::open(([127, 0, 0, 1], 8080).into()).expect("loopback")
+}
+
+/// Tokens under [`SECRET`].
+pub(crate) fn closed() -> Authenticator {
+    Authenticator::tokens(&SecretString::from(SECRET))
+}
+
+/// What an API stands on, with the given store.
+pub(crate) fn state(store: Arc<dyn EventStore>, auth: Authenticator, limits: Limits, probes: Vec<Probe>) -> ApiState {
+    ApiState {
+        store,
+        registry: Arc::new(FakeRegistry),
+        approvals: ApprovalRules::default(),
+        audit_key: None,
+        auth,
+        clock: Arc::new(FakeClock),
+        entropy: Arc::new(FakeEntropy::default()),
+        retention_days: 30,
+        limits,
+        probes,
+        prometheus: Prometheus::install(Role::All).expect("the first recorder of this process"),
+        refusals: Refusals::new(Arc::new(FakeClock)).0,
+    }
+}
 
 impl Api {
     fn with(auth: Authenticator, limits: Limits, probes: Vec<Probe>) -> Self {
         let (intake, store) = (Arc::new(FakeIntake::default()), Arc::new(FakeStore::default()));
-        let state = ApiState {
-            intake: intake.clone(),
-            store: store.clone(),
-            auth,
-            clock: Arc::new(FakeClock),
-            entropy: Arc::new(FakeEntropy::default()),
-            limits,
-            probes,
-            prometheus: Prometheus::install(Role::All).expect("the first recorder of this process"),
-        };
-        Self { router: router(state), intake, store }
+        let state = state(store.clone(), auth, limits, probes);
+        Self { router: whole_router(state, intake.clone()), intake, store }
+    }
+
+    /// Over a store of the caller's.
+    fn over(store: Arc<dyn EventStore>, auth: Authenticator) -> Self {
+        let (intake, unused) = (Arc::new(FakeIntake::default()), Arc::new(FakeStore::default()));
+        let router = whole_router(state(store, auth, LIMITS, Vec::new()), intake.clone());
+        Self { router, intake, store: unused }
+    }
+
+    /// Over an archive, which is governed too.
+    fn over_archive(archive: &archive::Archive, auth: Authenticator) -> Self {
+        let (intake, unused) = (Arc::new(FakeIntake::default()), Arc::new(FakeStore::default()));
+        Self { router: whole_router(archive.state(auth), intake.clone()), intake, store: unused }
     }
 
     /// Without authentication.
@@ -93,13 +140,26 @@ impl Api {
     }
 
     fn limited(limits: Limits) -> Self {
-        let auth = Authenticator::open(([127, 0, 0, 1], 8080).into()).expect("loopback");
-        Self::with(auth, limits, Vec::new())
+        Self::with(open(), limits, Vec::new())
     }
 
     /// With tokens under [`SECRET`].
     fn closed() -> Self {
-        Self::with(Authenticator::tokens(&SecretString::from(SECRET)), LIMITS, Vec::new())
+        Self::closed_by(closed())
+    }
+
+    /// With credentials that `auth` checks.
+    fn closed_by(auth: Authenticator) -> Self {
+        Self::with(auth, LIMITS, Vec::new())
+    }
+
+    /// Over a store of the caller's that is a registry, too.
+    fn governed<S: EventStore + Registry + 'static>(store: Arc<S>, change: impl FnOnce(&mut ApiState)) -> Self {
+        let (intake, unused) = (Arc::new(FakeIntake::default()), Arc::new(FakeStore::default()));
+        let mut state = state(store.clone(), closed(), LIMITS, Vec::new());
+        state.registry = store;
+        change(&mut state);
+        Self { router: whole_router(state, intake.clone()), intake, store: unused }
     }
 
     /// Sends a request; the answer's status must stand in the OpenAPI document.

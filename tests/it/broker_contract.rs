@@ -9,13 +9,15 @@ use bytes::Bytes;
 use riskfleet::adapters::memory::broker::{InboxMessage, MemoryBroker, MemoryLimits};
 use riskfleet::domain::{PartitionId, TenantId};
 use riskfleet::ports::broker::ReplyMessage;
-use riskfleet::ports::{Broker, BrokerError, Delivery, OutcomeMessage, PackMessage, Subscription};
+use riskfleet::ports::{Broker, BrokerError, Delivery, OutcomeMessage, PackMessage, Route, Subscription};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 mod rabbit;
 
-const P: PartitionId = PartitionId(0);
+const P: Route = Route::normal(PartitionId(0));
+const BULK: Route = Route::bulk(PartitionId(0));
+const OTHER: Route = Route::normal(PartitionId(1));
 /// For what must come; long, because machines are busy.
 const SOON: Duration = Duration::from_secs(10);
 /// For what must not come.
@@ -66,6 +68,8 @@ on_both!(
     created_is_said_once,
     a_great_many_packs_are_confirmed,
     partitions_are_apart,
+    a_partitions_two_queues_are_apart,
+    each_queue_is_new_by_itself,
     outcomes_reach_their_tenants_listeners,
     outcomes_without_listeners_are_well,
     replies_reach_the_process_that_waits,
@@ -112,10 +116,10 @@ impl Bench for InProcess {
     }
 }
 
-fn pack(partition: PartitionId, n: usize) -> PackMessage {
+fn pack(route: Route, n: usize) -> PackMessage {
     PackMessage {
         message_id: format!("pack-{n}"),
-        partition,
+        route,
         body: Bytes::from(format!("{{\"n\":{n}}}")),
         mac: [n as u8; 32],
     }
@@ -151,7 +155,7 @@ async fn packs_arrive_whole_and_are_acknowledged_once(bench: &dyn Bench) {
         let got = next(&mut subscription.deliveries).await;
         let sent = pack(P, n);
         assert_eq!((&got.message_id, &got.body, got.mac), (&sent.message_id, &sent.body, Some(sent.mac)));
-        assert_eq!((got.partition, got.redelivered), (P, false));
+        assert_eq!((got.route, got.redelivered), (P, false));
         acknowledge(&got).await;
         assert_eq!(got.ack.ack().await, Ok(false), "acknowledged twice");
     }
@@ -202,7 +206,7 @@ async fn created_is_said_once(bench: &dyn Bench) {
     assert!(!subscribe(broker, 1).await.created);
     publish(broker, vec![pack(P, 2)]).await;
     assert!(!subscribe(broker, 1).await.created);
-    assert!(broker.subscribe(PartitionId(1), 1).await.expect("a subscription").created);
+    assert!(broker.subscribe(OTHER, 1).await.expect("a subscription").created);
 }
 
 async fn a_great_many_packs_are_confirmed(bench: &dyn Bench) {
@@ -225,10 +229,37 @@ async fn a_great_many_packs_are_confirmed(bench: &dyn Bench) {
 
 async fn partitions_are_apart(bench: &dyn Bench) {
     let broker = bench.broker();
-    publish(broker, vec![pack(P, 0), pack(PartitionId(1), 1)]).await;
-    let mut one = broker.subscribe(PartitionId(1), 5).await.expect("a subscription");
+    publish(broker, vec![pack(P, 0), pack(OTHER, 1)]).await;
+    let mut one = broker.subscribe(OTHER, 5).await.expect("a subscription");
     assert_eq!(next(&mut one.deliveries).await.message_id, "pack-1");
     nothing_comes(&mut one.deliveries).await;
+}
+
+async fn a_partitions_two_queues_are_apart(bench: &dyn Bench) {
+    let broker = bench.broker();
+    publish(broker, vec![pack(P, 0), pack(BULK, 1), pack(BULK, 2)]).await;
+    let mut bulk = broker.subscribe(BULK, 5).await.expect("a subscription");
+    assert_eq!(bulk.waiting, 2);
+    for n in [1, 2] {
+        let got = next(&mut bulk.deliveries).await;
+        assert_eq!((got.route, got.message_id.clone()), (BULK, format!("pack-{n}")));
+        acknowledge(&got).await;
+    }
+    nothing_comes(&mut bulk.deliveries).await;
+    let mut normal = subscribe(broker, 5).await;
+    let got = next(&mut normal.deliveries).await;
+    assert_eq!((got.route, got.message_id.as_str()), (P, "pack-0"));
+    acknowledge(&got).await;
+    nothing_comes(&mut normal.deliveries).await;
+}
+
+async fn each_queue_is_new_by_itself(bench: &dyn Bench) {
+    let broker = bench.broker();
+    assert!(subscribe(broker, 1).await.created);
+    publish(broker, vec![pack(BULK, 0)]).await;
+    assert!(broker.subscribe(BULK, 1).await.expect("a subscription").created, "its own mark, not its sister's");
+    assert!(!broker.subscribe(BULK, 1).await.expect("a subscription").created);
+    assert!(!subscribe(broker, 1).await.created);
 }
 
 fn tenant(raw: &str) -> TenantId {
@@ -323,7 +354,7 @@ async fn a_full_queue_in_process_blocks_until_there_is_room() {
     let results = broker.publish_packs((0..3).map(|n| pack(P, n)).collect()).await;
     assert_eq!(results, [Ok(()), Ok(()), Err(BrokerError::Blocked(limits.deadline))]);
     // The full partition holds up nobody else.
-    publish(&*broker, vec![pack(PartitionId(1), 0)]).await;
+    publish(&*broker, vec![pack(OTHER, 0)]).await;
     let waiting = tokio::spawn({
         let broker = Arc::clone(&broker);
         async move { broker.publish_packs(vec![pack(P, 9)]).await }

@@ -9,14 +9,15 @@ use riskfleet::adapters::memory::store::MemoryStore;
 use riskfleet::domain::audit::{ChainHead, check, check_stored};
 use riskfleet::domain::parse::{self, Given};
 use riskfleet::domain::partition::partition_of;
-use riskfleet::domain::{CorrelationId, Decision, EventId, IdempotencyKey, Outcome, TenantId};
+use riskfleet::domain::{CorrelationId, Decision, EventId, IdempotencyKey, Outcome, Scope, TenantId};
 use riskfleet::ingest::{self, Door, IngestLimits};
 use riskfleet::lifecycle::{SystemClock, SystemEntropy};
 use riskfleet::ports::broker::{InboxDelivery, Replies, ReplyMessage};
 use riskfleet::ports::intake::{Candidate, Intake, Taken};
 use riskfleet::ports::leases::LeaseTtls;
 use riskfleet::ports::store::{AuditCursor, EventStore};
-use riskfleet::ports::{Broker, BrokerError, OutcomeMessage, PackMessage, Subscription};
+use riskfleet::ports::{Broker, BrokerError, OutcomeMessage, PackMessage, RateLimits, Route, Subscription};
+use riskfleet::resilience::LocalRate;
 use riskfleet::worker::{self, Worker, WorkerLimits};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -47,12 +48,8 @@ impl Broker for Lossy {
     async fn reply(&self, replies: Vec<ReplyMessage>) {
         self.inner.reply(replies).await;
     }
-    async fn subscribe(
-        &self,
-        partition: riskfleet::domain::PartitionId,
-        prefetch: u16,
-    ) -> Result<Subscription, BrokerError> {
-        self.inner.subscribe(partition, prefetch).await
+    async fn subscribe(&self, route: Route, prefetch: u16) -> Result<Subscription, BrokerError> {
+        self.inner.subscribe(route, prefetch).await
     }
     async fn inbox(&self, prefetch: u16) -> Result<mpsc::Receiver<InboxDelivery>, BrokerError> {
         self.inner.inbox(prefetch).await
@@ -86,11 +83,19 @@ impl Fleet {
         let inner = Arc::new(MemoryBroker::new(MemoryLimits::default()));
         let broker = Arc::new(Lossy { inner, loses: AtomicBool::new(false) });
         let stop = CancellationToken::new();
-        let limits =
-            IngestLimits { queue_events: 10_000, batch_max: 200, unpublished_max: 100_000, pack_bytes_max: 16_384 };
+        let limits = IngestLimits {
+            queue_events: 10_000,
+            tenant_events: 10_000,
+            batch_max: 200,
+            unpublished_max: 100_000,
+            pack_bytes_max: 16_384,
+            ..IngestLimits::default()
+        };
+        let rates = RateLimits::a_second(10_000, 0);
         let parts = ingest::Parts {
             store: Arc::clone(&store),
             broker: broker.clone(),
+            meter: Arc::new(LocalRate::new(rates, 100, clock.clone())),
             clock: clock.clone(),
             entropy: Arc::new(SystemEntropy),
             limits,
@@ -110,14 +115,13 @@ impl Fleet {
             entropy: Arc::new(SystemEntropy),
         };
         let limits = WorkerLimits {
-            lanes: 2,
-            weight: 1,
             prefetch: 16,
             commit_batch_max: 100,
             pack_bytes_max: 16_384,
             drain_timeout: Duration::from_secs(5),
             settle: Duration::ZERO,
             turn: Duration::from_millis(50),
+            ..WorkerLimits::default()
         };
         let worker = Worker::new(parts, limits).await.expect("the store is there");
         let stop = stop.clone();
@@ -236,7 +240,7 @@ async fn a_forged_pack_decides_nothing_and_holds_nobody_up() {
     );
     let pack = |body: &str, mac| PackMessage {
         message_id: "forged".into(),
-        partition,
+        route: Route::normal(partition),
         body: Bytes::from(body.to_owned()),
         mac,
     };
@@ -246,7 +250,7 @@ async fn a_forged_pack_decides_nothing_and_holds_nobody_up() {
     }
     submit(&fleet, 0, 70).await;
     fleet.all_decided(70).await;
-    assert!(fleet.store.event(stranger).await.expect("in memory").is_none());
+    assert!(fleet.store.event(&Scope::Fleet, stranger).await.expect("in memory").is_none());
     assert!(fleet.store.decisions(&[stranger]).await.expect("in memory").is_empty());
     fleet.audit_is_whole(70).await;
     stop.cancel();

@@ -2,4 +2,9 @@
 //! is decided once, and only under its tenant.
 
 mod abuse;
+mod approvals;
+mod dead_letters;
 mod doors;
+mod failures;
+mod proof;
+mod senders;

@@ -128,7 +128,7 @@ fn worker(n: u128) -> WorkerId {
 }
 
 fn member(n: u128) -> Member {
-    Member { id: worker(n), version: "0.1.0".to_owned(), weight: 1, draining: false }
+    Member { id: worker(n), version: "0.1.0".to_owned(), weight: 1, draining: false, settling: false }
 }
 
 async fn a_lease_is_exclusive(bench: &dyn Bench) {

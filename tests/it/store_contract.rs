@@ -4,12 +4,19 @@
 mod accepts;
 mod alone;
 mod commits;
+mod deaths;
+mod expiries;
 mod fixture;
 mod fleets;
+mod isolation;
 mod marks;
 mod model;
 mod outboxes;
 mod readings;
+mod retries;
+mod tenancy;
+mod upgrades;
+mod users;
 
 /// One module of tests an adapter, one test a clause: `store_contract::sqlite::replay_gives_…`.
 macro_rules! contract {
@@ -67,7 +74,27 @@ contract!(memory, sqlite, postgres => {
         the_ledger_balances_at_every_step,
         the_mark_stops_at_the_oldest_pending_event,
         the_mark_stays_a_minute_behind,
-        many_movers_fold_every_event_once;
+        many_movers_fold_every_event_once,
+        the_mark_passes_what_waits_for_its_next_try,
+        a_step_of_the_mark_beside_ends_and_replays_counts_once;
+    retries:
+        together_gives_first_marks_and_alone_counts,
+        the_first_mark_alone_is_one,
+        what_has_ended_or_was_never_stored_is_settled,
+        marks_and_retries_are_fenced,
+        a_postponed_event_waits,
+        due_retries_come_in_the_order_in_which_they_are_due,
+        a_commit_ends_marks_and_retries,
+        marks_and_retries_move_no_chain,
+        repairs_are_counted;
+    deaths:
+        dead_letters_are_listed_newest_first,
+        a_replayed_dead_letter_is_pending_again,
+        an_event_dies_and_is_replayed_again_and_again,
+        a_discarded_dead_letter_stays_dead_and_is_listed_no_more,
+        what_is_not_dead_is_left_alone,
+        below_the_mark_the_totals_follow,
+        of_many_acts_at_once_one_is_done;
     fleets:
         constants_and_clock,
         workers_are_shown_by_the_stores_clock,
@@ -76,3 +103,25 @@ contract!(memory, sqlite, postgres => {
     model:
         random_interleavings_agree_with_a_naive_model;
 });
+
+/// The governing half: the stores that people govern.
+mod governed {
+    use super::*;
+
+    contract!(sqlite, postgres => {
+        expiries:
+            a_day_goes_with_all_that_hangs_on_it_and_the_ledger_balances,
+            each_reason_keeps_a_day_and_its_end_lets_it_go,
+            the_longest_retention_of_a_days_tenants_counts,
+            a_hold_between_the_look_and_the_drop_is_kept,
+            a_hold_beside_a_drop_is_kept_or_comes_too_late,
+            accepts_and_commits_go_on_while_a_day_goes,
+            of_many_sweeps_at_once_each_day_goes_once,
+            a_sweep_takes_what_a_naive_model_takes;
+        tenancy:
+            tenants_are_those_with_a_chain_or_a_row,
+            retention_is_set_and_audited,
+            holds_are_set_once_and_released_once,
+            a_record_of_another_chain_is_refused;
+    });
+}

@@ -16,7 +16,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 const ROLES: [&str; 7] = ["ingest", "worker", "governance", "api", "console", "autoscale", "cli"];
-const FOUNDATIONS: [&str; 3] = ["config", "telemetry", "lifecycle"];
+const FOUNDATIONS: [&str; 4] = ["config", "telemetry", "lifecycle", "mutants"];
 const MIDDLE: [&str; 3] = ["pipeline", "resilience", "crypto"];
 
 /// What a module may name besides itself; `None` for a module that has no layer.
@@ -198,17 +198,35 @@ fn deployments_use_settings_and_programs_that_exist() {
         }
     }
     let (compose, manifest) = (read("docker-compose.yml"), read("Cargo.toml"));
-    for program in ["riskfleet", "riskfleet-ingest", "riskfleet-worker"] {
+    for program in ["riskfleet", "riskfleet-ingest", "riskfleet-worker", "riskfleet-console"] {
         assert!(manifest.contains(&format!("name = \"{program}\"")), "Cargo.toml has the program {program}");
         assert!(compose.contains(program), "docker-compose.yml runs {program}");
     }
-    for service in ["postgres", "rabbitmq", "redis", "migrate", "ingest", "worker", "prometheus"] {
+    for service in ["postgres", "rabbitmq", "redis", "migrate", "ingest", "worker", "console", "prometheus"] {
         assert!(compose.contains(&format!("\n  {service}:\n")), "docker-compose.yml has the service {service}");
     }
-    for job in ["worker", "ingest"] {
+    for job in ["worker", "ingest", "console"] {
         assert!(read("deploy/prometheus.yml").contains(&format!("names: [{job}]")), "Prometheus finds every {job}");
     }
     assert_none(&wrong, "deployments set only what exists");
+}
+
+#[test]
+fn alerts_ask_for_metrics_that_exist() {
+    let names = read("src/telemetry/names.rs");
+    let known: BTreeSet<&str> = names.split('"').filter(|part| part.starts_with("riskfleet_")).collect();
+    let rules = read("deploy/alerts.yml");
+    let mut wrong = Vec::new();
+    for (at, _) in rules.match_indices("riskfleet_") {
+        let name: String = rules[at..].chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+        let family = ["_bucket", "_sum", "_count"].into_iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
+        if !known.contains(family) {
+            wrong.push(format!("deploy/alerts.yml:{} {name} is no metric", line_of(&rules, at)));
+        }
+    }
+    assert!(read("deploy/prometheus.yml").contains("/etc/prometheus/alerts.yml"), "Prometheus reads the rules");
+    assert!(read("docker-compose.yml").contains("./deploy/alerts.yml:/etc/prometheus/alerts.yml:ro"), "and finds them");
+    assert_none(&wrong, "a rule over a metric that nobody writes never fires");
 }
 
 #[test]

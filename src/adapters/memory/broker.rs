@@ -12,9 +12,8 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 
 use super::queue::{Bounds, Queue, Taken};
-use crate::domain::PartitionId;
 use crate::ports::broker::{InboxDelivery, Replies, ReplyMessage};
-use crate::ports::{Ack, Broker, BrokerError, Delivery, OutcomeMessage, PackMessage, Subscription};
+use crate::ports::{Ack, Broker, BrokerError, Delivery, OutcomeMessage, PackMessage, Route, Subscription};
 
 /// Bounds of the in-process broker.
 #[derive(Debug, Clone, Copy)]
@@ -74,7 +73,7 @@ pub struct Parked {
     pub body: Bytes,
 }
 
-struct PartitionQueue {
+struct PackQueue {
     queue: Arc<Queue<PackMessage>>,
     /// Whether anybody has consumed it yet; the first consumer is told that the queue is new.
     consumed: bool,
@@ -82,7 +81,7 @@ struct PartitionQueue {
 
 #[derive(Default)]
 struct State {
-    partitions: HashMap<PartitionId, PartitionQueue>,
+    packs: HashMap<Route, PackQueue>,
     replies: HashMap<String, mpsc::Sender<Bytes>>,
     reply_queues: u64,
     parked: VecDeque<Parked>,
@@ -129,33 +128,33 @@ impl MemoryBroker {
         self.state().parked.iter().cloned().collect()
     }
 
-    /// How many packs of a partition wait for a consumer.
-    pub fn waiting(&self, partition: PartitionId) -> usize {
-        self.partition(partition).waiting()
+    /// How many packs of a queue wait for a consumer.
+    pub fn waiting(&self, route: Route) -> usize {
+        self.packs(route).waiting()
     }
 
-    fn partition(&self, partition: PartitionId) -> Arc<Queue<PackMessage>> {
-        Arc::clone(&entry(&mut self.state(), partition, self.limits).queue)
+    fn packs(&self, route: Route) -> Arc<Queue<PackMessage>> {
+        Arc::clone(&entry(&mut self.state(), route, self.limits).queue)
     }
 
     async fn publish(&self, pack: PackMessage, deadline: Instant) -> Result<(), BrokerError> {
         let bytes = pack.body.len();
-        let room = self.partition(pack.partition).put(pack, bytes, deadline).await;
+        let room = self.packs(pack.route).put(pack, bytes, deadline).await;
         if room { Ok(()) } else { Err(BrokerError::Blocked(self.limits.deadline)) }
     }
 }
 
-/// A partition's queue, made when it is first named; there are as many as the fleet has partitions.
-fn entry(state: &mut State, partition: PartitionId, limits: MemoryLimits) -> &mut PartitionQueue {
+/// A queue of packs, made when it is first named; there are two for each of the fleet's partitions.
+fn entry(state: &mut State, route: Route, limits: MemoryLimits) -> &mut PackQueue {
     let bounds = Bounds { items: limits.queue_messages, bytes: limits.queue_bytes };
-    state.partitions.entry(partition).or_insert_with(|| PartitionQueue { queue: Queue::new(bounds), consumed: false })
+    state.packs.entry(route).or_insert_with(|| PackQueue { queue: Queue::new(bounds), consumed: false })
 }
 
 fn delivery(taken: Taken<PackMessage>, ack: Box<dyn Ack>) -> Delivery {
     let pack = taken.item;
     Delivery {
         message_id: pack.message_id,
-        partition: pack.partition,
+        route: pack.route,
         redelivered: taken.redelivered,
         body: pack.body,
         mac: Some(pack.mac),
@@ -180,7 +179,7 @@ fn inbox_delivery(taken: Taken<InboxMessage>, ack: Box<dyn Ack>) -> InboxDeliver
 impl Broker for MemoryBroker {
     async fn publish_packs(&self, packs: Vec<PackMessage>) -> Vec<Result<(), BrokerError>> {
         let deadline = Instant::now() + self.limits.deadline;
-        // All at once: a full partition does not hold up the packs of the others.
+        // All at once: a full queue does not hold up the packs of the others.
         join_all(packs.into_iter().map(|pack| self.publish(pack, deadline))).await
     }
 
@@ -199,10 +198,10 @@ impl Broker for MemoryBroker {
         }
     }
 
-    async fn subscribe(&self, partition: PartitionId, prefetch: u16) -> Result<Subscription, BrokerError> {
+    async fn subscribe(&self, route: Route, prefetch: u16) -> Result<Subscription, BrokerError> {
         let (queue, created) = {
             let mut state = self.state();
-            let entry = entry(&mut state, partition, self.limits);
+            let entry = entry(&mut state, route, self.limits);
             (Arc::clone(&entry.queue), !std::mem::replace(&mut entry.consumed, true))
         };
         let waiting = u32::try_from(queue.waiting()).unwrap_or(u32::MAX);

@@ -6,5 +6,7 @@ pub mod context;
 pub mod leases;
 mod queries;
 mod queue;
+mod retries;
 pub mod store;
 mod tables;
+mod versions;

@@ -17,9 +17,12 @@ use crate::ports::store::{
 const SHOWN: Duration = Duration::from_secs(60);
 
 impl Tables {
-    /// The events that no disposition has ended, above the mark, by id.
+    /// The events that no disposition has ended, by id: below the mark only those that wait for a
+    /// next try, and those are few.
     fn pending(&self) -> impl Iterator<Item = &StoredEvent> {
-        self.events.range(self.mark..).map(|(_, event)| event).filter(|event| self.is_pending(&event.id))
+        let below = self.retries.range(..self.mark).filter_map(|(id, _)| self.events.get(id));
+        let above = self.events.range(self.mark..).map(|(_, event)| event);
+        below.chain(above).filter(|event| self.is_pending(&event.id))
     }
 
     pub(super) fn pending_page(
@@ -29,7 +32,7 @@ impl Tables {
         before: EventId,
         limit: u32,
     ) -> Vec<StoredEvent> {
-        let fits = |e: &&StoredEvent| e.partition == partition && Some(e.id) > after;
+        let fits = |e: &&StoredEvent| e.partition == partition && Some(e.id) > after && !self.waits(&e.id);
         self.pending().take_while(|e| e.id < before).filter(fits).take(limit as usize).cloned().collect()
     }
 
@@ -49,6 +52,8 @@ impl Tables {
             end: self.ends.get(&id).cloned(),
             approval: self.approvals.get(&id).cloned(),
             unpublished,
+            retry: self.retries.get(&id).cloned(),
+            past: self.history.get(&id).cloned().unwrap_or_default(),
         })
     }
 

@@ -171,6 +171,7 @@ impl<T: Clone + Send + 'static> Queue<T> {
                 }
             } else {
                 tokio::select! {
+                    biased;
                     () = &mut changed => {}
                     () = sender.closed() => break,
                 }

@@ -11,10 +11,11 @@ use uuid::Uuid;
 
 use super::tables::{Outbox, Tables};
 use crate::crypto::HeadCache;
-use crate::domain::{Epoch, EventId, PartitionId, TenantId, WorkerId, time};
+use crate::domain::{AuditBody, Epoch, EventId, Outcome, PartitionId, Scope, TenantId, WorkerId, time};
 use crate::ports::store::{
-    Accepted, AuditCursor, AuditLine, CommitBatch, Committed, EventFilter, EventRecord, EventSummary, FleetConstants,
-    FleetStatus, Ledger, NewEvent, OutboxKind, OutboxRow, StoredEvent, WorkerRow,
+    Accepted, AuditCursor, AuditLine, CommitBatch, Committed, DeadAct, DeadFilter, DeadLetter, DueRetry, EventFilter,
+    EventRecord, EventSummary, FleetConstants, FleetStatus, Ledger, Mark, MarkBatch, NewEvent, OutboxKind, OutboxRow,
+    PastAct, RetryBatch, StoredEvent, WorkerRow,
 };
 use crate::ports::{Clock, EventStore, Lane, StoreError};
 
@@ -62,6 +63,14 @@ impl Lane for MemoryLane {
         let committed = self.inner.tables()?.commit(&mut heads, now, batch)?;
         self.heads = heads;
         Ok(committed)
+    }
+
+    async fn mark_attempts(&mut self, batch: &MarkBatch) -> Result<Vec<Mark>, StoreError> {
+        Ok(self.inner.tables()?.mark_attempts(batch))
+    }
+
+    async fn postpone(&mut self, batch: &RetryBatch) -> Result<Vec<Committed>, StoreError> {
+        Ok(self.inner.tables()?.postpone(batch, self.inner.now()))
     }
 }
 
@@ -126,6 +135,11 @@ impl EventStore for MemoryStore {
         Ok(ids.iter().filter_map(read).collect())
     }
 
+    async fn verdicts(&self, ids: &[EventId]) -> Result<Vec<(EventId, Outcome)>, StoreError> {
+        let tables = self.0.tables()?;
+        Ok(ids.iter().filter_map(|id| Some((*id, tables.approvals.get(id)?.verdict?))).collect())
+    }
+
     async fn pending_page(
         &self,
         partition: PartitionId,
@@ -154,8 +168,34 @@ impl EventStore for MemoryStore {
         Ok(())
     }
 
-    async fn event(&self, id: EventId) -> Result<Option<EventRecord>, StoreError> {
-        Ok(self.0.tables()?.record(id))
+    async fn due_retries(&self, partition: PartitionId, limit: u32) -> Result<Vec<DueRetry>, StoreError> {
+        Ok(self.0.tables()?.due_retries(partition, limit, self.0.now()))
+    }
+
+    async fn dead_letters(&self, filter: &DeadFilter) -> Result<Vec<DeadLetter>, StoreError> {
+        Ok(self.0.tables()?.dead_letters(filter))
+    }
+
+    async fn replay_dead(&self, id: EventId, audit: &AuditBody) -> Result<DeadAct, StoreError> {
+        self.0.tables()?.act_on_dead(id, PastAct::Replayed, audit, self.0.now())
+    }
+
+    async fn discard_dead(&self, id: EventId, audit: &AuditBody) -> Result<DeadAct, StoreError> {
+        self.0.tables()?.act_on_dead(id, PastAct::Discarded, audit, self.0.now())
+    }
+
+    async fn ask_repair(&self) -> Result<u64, StoreError> {
+        let mut tables = self.0.tables()?;
+        tables.repairs += 1;
+        Ok(tables.repairs)
+    }
+
+    async fn repairs(&self) -> Result<u64, StoreError> {
+        Ok(self.0.tables()?.repairs)
+    }
+
+    async fn event(&self, scope: &Scope, id: EventId) -> Result<Option<EventRecord>, StoreError> {
+        Ok(self.0.tables()?.record(id).filter(|record| scope.covers(&record.event.tenant)))
     }
 
     async fn list_events(&self, filter: &EventFilter) -> Result<Vec<EventSummary>, StoreError> {

@@ -15,7 +15,7 @@ use crate::domain::{
 use crate::ports::StoreError;
 use crate::ports::store::{
     Accepted, Approval, CommitBatch, Committed, Disposition, End, Ledger, MARK_LAG, NewDisposition, NewEvent,
-    OutboxKind, OutboxRow, SKEW_MAX_MS, StoredEvent, WorkerRow,
+    OutboxKind, OutboxRow, PastDeath, RetryState, SKEW_MAX_MS, StoredEvent, WorkerRow, standing,
 };
 
 /// Events folded into the totals by one step of the mark at most.
@@ -45,6 +45,9 @@ pub(super) struct Tables {
     pub(super) events: BTreeMap<EventId, StoredEvent>,
     pub(super) ends: BTreeMap<EventId, End>,
     pub(super) approvals: BTreeMap<EventId, Approval>,
+    pub(super) retries: BTreeMap<EventId, RetryState>,
+    pub(super) history: BTreeMap<EventId, Vec<PastDeath>>,
+    pub(super) repairs: u64,
     pub(super) audit: BTreeMap<(TenantId, Stream, i64), AuditRecord>,
     pub(super) outbox: BTreeMap<Uuid, Outbox>,
     pub(super) partitions: Vec<(Epoch, Option<WorkerId>)>,
@@ -62,6 +65,9 @@ impl Tables {
             events: BTreeMap::new(),
             ends: BTreeMap::new(),
             approvals: BTreeMap::new(),
+            retries: BTreeMap::new(),
+            history: BTreeMap::new(),
+            repairs: 0,
             audit: BTreeMap::new(),
             outbox: BTreeMap::new(),
             partitions: vec![(Epoch(0), None); usize::from(partitions)],
@@ -182,7 +188,7 @@ impl Tables {
         let written = || batch.items.iter().zip(&committed).filter(|(_, c)| **c == Committed::Written).map(|(i, _)| i);
         let mut lines = Vec::new();
         for item in written() {
-            lines.push(self.append(heads, epoch_of(batch, item.partition), item)?);
+            lines.push(self.append(heads, epoch_of(&batch.epochs, item.partition), item)?);
         }
         let is_decided = |item: &&NewDisposition| matches!(item.disposition, Disposition::Decided { .. });
         let decided: Vec<EventId> = written().filter(is_decided).map(|item| item.event).collect();
@@ -198,17 +204,23 @@ impl Tables {
 
     fn sort_out(&self, batch: &CommitBatch) -> Vec<Committed> {
         let mut seen = BTreeSet::new();
-        let fate = |item: &NewDisposition| {
-            let stored = self.partitions.get(usize::from(item.partition.0)).map(|row| row.0);
-            if stored.is_none() || stored != epoch_of(batch, item.partition) {
-                Committed::Fenced
-            } else if self.ends.contains_key(&item.event) || !seen.insert(item.event) {
-                Committed::Duplicate
-            } else {
-                Committed::Written
-            }
+        let fate = |item: &NewDisposition| match self.fate(&batch.epochs, item.partition, item.event) {
+            Committed::Written if !seen.insert(item.event) => Committed::Duplicate,
+            fate => fate,
         };
         batch.items.iter().map(fate).collect()
+    }
+
+    /// What a lane may do about an event under these epochs.
+    pub(super) fn fate(&self, epochs: &[(PartitionId, Epoch)], partition: PartitionId, event: EventId) -> Committed {
+        let stored = self.partitions.get(usize::from(partition.0)).map(|row| row.0);
+        if stored.is_none() || stored != epoch_of(epochs, partition) {
+            Committed::Fenced
+        } else if self.ends.contains_key(&event) {
+            Committed::Duplicate
+        } else {
+            Committed::Written
+        }
     }
 
     fn append(
@@ -226,7 +238,7 @@ impl Tables {
         }
         let epoch = epoch.ok_or_else(|| refused("its partition has no epoch"))?;
         let known = heads.get(&item.tenant, item.partition, epoch);
-        let mut head = known.unwrap_or_else(|| self.head(&item.tenant));
+        let mut head = known.unwrap_or_else(|| self.head(&item.tenant, Stream::Workflow));
         let line = head.append(item.audit.clone());
         if self.audit.contains_key(&(item.tenant.clone(), Stream::Workflow, line.seq)) {
             return Err(refused("another writer has gone on with its chain"));
@@ -235,21 +247,28 @@ impl Tables {
         Ok(line)
     }
 
-    fn head(&self, tenant: &TenantId) -> ChainHead {
-        let place = |seq| (tenant.clone(), Stream::Workflow, seq);
+    pub(super) fn head(&self, tenant: &TenantId, stream: Stream) -> ChainHead {
+        let place = |seq| (tenant.clone(), stream, seq);
         let last = self.audit.range(place(0)..=place(i64::MAX)).next_back();
         last.map_or(ChainHead::EMPTY, |(_, record)| ChainHead { seq: record.seq, hash: record.hash })
     }
 
     fn write(&mut self, batch: &CommitBatch, item: &NewDisposition, line: AuditRecord) {
         let at = time::whole_millis(batch.at);
-        let epoch = epoch_of(batch, item.partition).unwrap_or(Epoch(0));
+        let epoch = epoch_of(&batch.epochs, item.partition).unwrap_or(Epoch(0));
         let end = End { disposition: item.disposition.clone(), at, worker: batch.worker, epoch };
         self.ends.insert(item.event, end);
+        self.retries.remove(&item.event);
+        // The mark passed it while it waited for a next try, and counted it in neither total.
+        if item.event < self.mark {
+            match item.disposition {
+                Disposition::Decided { .. } => self.totals.decided += 1,
+                Disposition::Dead { .. } => self.totals.dead += 1,
+            }
+        }
         self.audit.insert((line.tenant.clone(), line.stream, line.seq), line);
         if matches!(item.disposition, Disposition::Decided { outcome: Outcome::RequireApproval, .. }) {
-            let opened = Approval { opened_at: at, verdict: None, decided_at: None, decided_by: None, reason: None };
-            self.approvals.insert(item.event, opened);
+            self.approvals.insert(item.event, Approval::opened(at));
         }
     }
 
@@ -257,7 +276,7 @@ impl Tables {
         let ceiling = EventId::floor(time::to_millis(now - MARK_LAG));
         let (mut to, mut passed) = (ceiling, self.totals);
         for (nth, id) in self.events.range(self.mark..).map(|(id, _)| *id).enumerate() {
-            if id >= ceiling || nth == STEP_MAX || self.is_pending(&id) {
+            if id >= ceiling || nth == STEP_MAX || (self.is_pending(&id) && !self.waits(&id)) {
                 to = to.min(id);
                 break;
             }
@@ -293,11 +312,11 @@ impl Tables {
 
     pub(super) fn status(&self, id: EventId) -> Status {
         let verdict = self.approvals.get(&id).and_then(|approval| approval.verdict);
-        let machine = || self.ends.get(&id).map_or(Status::Received, |end| end.disposition.status());
+        let machine = || standing(self.ends.get(&id).map(|end| &end.disposition), self.waits(&id));
         verdict.map_or_else(machine, Outcome::status)
     }
 }
 
-fn epoch_of(batch: &CommitBatch, partition: PartitionId) -> Option<Epoch> {
-    batch.epochs.iter().find(|(p, _)| *p == partition).map(|(_, epoch)| *epoch)
+fn epoch_of(epochs: &[(PartitionId, Epoch)], partition: PartitionId) -> Option<Epoch> {
+    epochs.iter().find(|(p, _)| *p == partition).map(|(_, epoch)| *epoch)
 }

@@ -1,6 +1,7 @@
 //! Owns the accept: key, event and outbox row of a whole batch in one statement.
 
 use sqlx::Row;
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
@@ -9,6 +10,7 @@ use super::read::status_of;
 use super::store::PostgresStore;
 use crate::domain::audit::sha256;
 use crate::domain::{CorrelationId, EventId};
+use crate::mutants::{self, Mutant};
 use crate::ports::store::{Accepted, NewEvent, StoreError};
 
 /// One statement, one transaction: when the key of an event is new, its event and its place in the
@@ -55,7 +57,9 @@ pub(super) async fn accept_batch(
                 return Ok(Accepted::Fresh);
             }
             let key = (e.tenant.as_str().to_owned(), e.key.as_str().to_owned());
-            let first = firsts.get(&key).ok_or_else(|| corrupt("key", "its event is not stored"))?;
+            // Its day, with the key, was dropped between the two statements.
+            let expired = || StoreError::Away("a key has just expired: the same request again is fresh".into());
+            let first = firsts.get(&key).ok_or_else(expired)?;
             Ok(first.answer(e))
         })
         .collect()
@@ -66,6 +70,7 @@ async fn insert(store: &PostgresStore, batch: Uuid, events: &[NewEvent]) -> Resu
     let mut sorted: Vec<&NewEvent> = events.iter().collect();
     sorted.sort_by(|a, b| (&a.tenant, &a.key).cmp(&(&b.tenant, &b.key)));
     let column = |f: fn(&NewEvent) -> &str| sorted.iter().map(|e| f(e)).collect::<Vec<&str>>();
+    let keys = sorted.iter().map(|e| stored_key(e)).collect::<Vec<_>>();
     let ids: Vec<Uuid> = sorted.iter().map(|e| e.id.0).collect();
     let partitions: Vec<i16> = sorted.iter().map(|e| e.partition.0 as i16).collect();
     let bodies: Vec<&[u8]> = sorted.iter().map(|e| &e.body[..]).collect();
@@ -73,7 +78,7 @@ async fn insert(store: &PostgresStore, batch: Uuid, events: &[NewEvent]) -> Resu
     let millis = events.iter().map(|e| e.id.millis() as i64);
     let rows = sqlx::query(ACCEPT)
         .bind(column(|e| e.tenant.as_str()))
-        .bind(column(|e| e.key.as_str()))
+        .bind(keys)
         .bind(ids)
         .bind(partitions)
         .bind(column(|e| e.correlation_id.as_str()))
@@ -86,6 +91,13 @@ async fn insert(store: &PostgresStore, batch: Uuid, events: &[NewEvent]) -> Resu
         .await
         .map_err(failed)?;
     rows.iter().map(|row| row.try_get(0).map(EventId).map_err(failed)).collect()
+}
+
+fn stored_key(event: &NewEvent) -> Cow<'_, str> {
+    if mutants::active(Mutant::DedupeRemoved) {
+        return Cow::Owned(format!("{}{}", event.key.as_str(), event.id));
+    }
+    Cow::Borrowed(event.key.as_str())
 }
 
 /// The first request under a key.
@@ -107,12 +119,13 @@ impl First {
 
 /// OFFSET 0 keeps the lateral reads apart, one index probe a key.
 const FIRST_REQUESTS: &str = "
-SELECT u.tenant_id, u.key, e.event_id, e.correlation_id, e.body, d.outcome, v.verdict
+SELECT u.tenant_id, u.key, k.event_id, e.correlation_id, e.body, d.outcome, v.verdict, r.due_at IS NOT NULL
 FROM unnest($1::text[], $2::text[]) AS u (tenant_id, key)
 CROSS JOIN LATERAL (SELECT event_id FROM keys k WHERE k.tenant_id = u.tenant_id AND k.key = u.key OFFSET 0) k
-CROSS JOIN LATERAL (SELECT * FROM events e WHERE e.event_id = k.event_id OFFSET 0) e
+LEFT JOIN LATERAL (SELECT * FROM events e WHERE e.event_id = k.event_id OFFSET 0) e ON true
 LEFT JOIN LATERAL (SELECT outcome FROM decisions d WHERE d.event_id = k.event_id OFFSET 0) d ON true
-LEFT JOIN LATERAL (SELECT verdict FROM verdicts v WHERE v.event_id = k.event_id OFFSET 0) v ON true";
+LEFT JOIN LATERAL (SELECT verdict FROM verdicts v WHERE v.event_id = k.event_id OFFSET 0) v ON true
+LEFT JOIN LATERAL (SELECT due_at FROM retries r WHERE r.event_id = k.event_id OFFSET 0) r ON true";
 
 async fn first_requests(
     store: &PostgresStore,
@@ -126,12 +139,17 @@ async fn first_requests(
         .map_err(failed)?;
     let mut firsts = HashMap::with_capacity(rows.len());
     for row in rows {
-        let correlation: String = row.try_get(3).map_err(failed)?;
+        let correlation: Option<String> = row.try_get(3).map_err(failed)?;
+        let correlation = correlation.ok_or_else(|| corrupt("key", "its event is not stored"))?;
         let first = First {
             id: EventId(row.try_get(2).map_err(failed)?),
             correlation_id: CorrelationId::parse(&correlation).map_err(|e| corrupt("correlation id", e))?,
             payload_hash: sha256(row.try_get(4).map_err(failed)?),
-            status: status_of(row.try_get(5).map_err(failed)?, row.try_get(6).map_err(failed)?)?,
+            status: status_of(
+                row.try_get(5).map_err(failed)?,
+                row.try_get(6).map_err(failed)?,
+                row.try_get(7).map_err(failed)?,
+            )?,
         };
         firsts.insert((row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?), first);
     }

@@ -1,9 +1,5 @@
-//! Owns the commit: fence, dedupe, decisions, audit, approvals and outbox in one transaction.
-//!
-//! The safety argument: a claim bumps the epoch under the partition's exclusive advisory lock; a
-//! commit holds the lock shared from its first statement to its end and reads the epoch in the
-//! NEXT statement (a statement's snapshot is older than the lock it waited for). So a commit
-//! either sees the new epoch and writes nothing, or is waited for by the claim.
+//! Owns the lane and its commit: fence, dedupe, decisions, audit, approvals and outbox in one
+//! transaction. What makes it safe is said in `fence`, and in `mark` for events that were retried.
 
 use async_trait::async_trait;
 use sqlx::postgres::PgConnectOptions;
@@ -12,10 +8,14 @@ use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 use super::connect::{corrupt, failed};
+use super::fence::{epoch_of, fence};
 use super::read::{dead_body, outcome_number};
+use super::{mark, retries};
 use crate::crypto::HeadCache;
-use crate::domain::{AuditRecord, ChainHead, Epoch, EventId, Outcome, PartitionId, TenantId};
-use crate::ports::store::{CommitBatch, Committed, Disposition, Lane, NewDisposition, StoreError};
+use crate::domain::{AuditRecord, ChainHead, Outcome, TenantId};
+use crate::ports::store::{
+    CommitBatch, Committed, Disposition, Lane, Mark, MarkBatch, NewDisposition, RetryBatch, StoreError,
+};
 
 /// One connection, and the heads of the chains that only this lane writes.
 pub(super) struct PostgresLane {
@@ -31,28 +31,65 @@ impl PostgresLane {
         Self { options, connection: None, heads: HeadCache::default(), locks }
     }
 
-    async fn attempt(&mut self, batch: &CommitBatch) -> Result<Vec<Committed>, StoreError> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.options.connect().await.map_err(failed)?,
-        };
+    async fn connection(&mut self) -> Result<PgConnection, StoreError> {
+        match self.connection.take() {
+            Some(connection) => Ok(connection),
+            None => self.options.connect().await.map_err(failed),
+        }
+    }
+
+    async fn try_commit(&mut self, batch: &CommitBatch) -> Result<Vec<Committed>, StoreError> {
+        let mut connection = self.connection().await?;
         let mut tx = connection.begin().await.map_err(failed)?;
-        lock_shared(&mut tx, self.locks, &batch.epochs).await?;
-        let seen = fence_and_dedupe(&mut tx, batch).await?;
-        let verdicts: Vec<Committed> = batch.items.iter().map(|item| seen.verdict(batch, item)).collect();
+        let ids: Vec<Uuid> = batch.items.iter().map(|item| item.event.0).collect();
+        let seen = fence(&mut tx, self.locks, &batch.epochs, &ids).await?;
+        let fate = |item: &NewDisposition| seen.fate(&batch.epochs, item.partition, item.event);
+        let verdicts: Vec<Committed> = batch.items.iter().map(fate).collect();
         let kept: Vec<&NewDisposition> =
             batch.items.iter().zip(&verdicts).filter(|(_, v)| **v == Committed::Written).map(|(i, _)| i).collect();
         if kept.is_empty() {
             tx.rollback().await.map_err(failed)?;
         } else {
             let mut heads = self.load_heads(&mut tx, batch, &kept).await?;
-            write(&mut tx, batch, &kept, &mut heads).await?;
+            let waited = write(&mut tx, batch, &kept, &mut heads).await?;
+            mark::count_late(&mut tx, self.locks, &waited, &kept).await?;
             tx.commit().await.map_err(failed)?;
             self.remember(batch, &kept, &heads);
         }
         // Only a connection that came through whole is used again.
         self.connection = Some(connection);
         Ok(verdicts)
+    }
+
+    async fn try_mark(&mut self, batch: &MarkBatch) -> Result<Vec<Mark>, StoreError> {
+        let mut connection = self.connection().await?;
+        let mut tx = connection.begin().await.map_err(failed)?;
+        let ids: Vec<Uuid> = batch.events.iter().map(|(event, _)| event.0).collect();
+        let seen = fence(&mut tx, self.locks, &batch.epochs, &ids).await?;
+        let marks = retries::mark(&mut tx, batch, &seen).await?;
+        tx.commit().await.map_err(failed)?;
+        self.connection = Some(connection);
+        Ok(marks)
+    }
+
+    async fn try_postpone(&mut self, batch: &RetryBatch) -> Result<Vec<Committed>, StoreError> {
+        let mut connection = self.connection().await?;
+        let mut tx = connection.begin().await.map_err(failed)?;
+        let ids: Vec<Uuid> = batch.items.iter().map(|item| item.event.0).collect();
+        let seen = fence(&mut tx, self.locks, &batch.epochs, &ids).await?;
+        let fates = retries::postpone(&mut tx, batch, &seen).await?;
+        tx.commit().await.map_err(failed)?;
+        self.connection = Some(connection);
+        Ok(fates)
+    }
+
+    /// After an error the outcome may be unknown: what was known of the chains is read again.
+    fn settle<T>(&mut self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if result.is_err() {
+            self.heads.clear();
+            self.connection = None;
+        }
+        result
     }
 
     async fn load_heads(
@@ -66,7 +103,7 @@ impl PostgresLane {
             if heads.contains_key(&item.tenant) {
                 continue;
             }
-            let cached = self.heads.get(&item.tenant, item.partition, epoch_of(batch, item.partition));
+            let cached = self.heads.get(&item.tenant, item.partition, epoch_of(&batch.epochs, item.partition));
             if cached.is_none() {
                 unknown.push(item.tenant.as_str());
             }
@@ -82,7 +119,7 @@ impl PostgresLane {
         let mut done = HashSet::new();
         for item in kept {
             if let (true, Some(head)) = (done.insert(&item.tenant), heads.get(&item.tenant)) {
-                self.heads.put(item.tenant.clone(), item.partition, epoch_of(batch, item.partition), *head);
+                self.heads.put(item.tenant.clone(), item.partition, epoch_of(&batch.epochs, item.partition), *head);
             }
         }
     }
@@ -91,77 +128,19 @@ impl PostgresLane {
 #[async_trait]
 impl Lane for PostgresLane {
     async fn commit_batch(&mut self, batch: &CommitBatch) -> Result<Vec<Committed>, StoreError> {
-        let result = self.attempt(batch).await;
-        if result.is_err() {
-            // The outcome may be unknown: what was known of the chains is read again.
-            self.heads.clear();
-            self.connection = None;
-        }
-        result
+        let result = self.try_commit(batch).await;
+        self.settle(result)
     }
-}
 
-fn epoch_of(batch: &CommitBatch, partition: PartitionId) -> Epoch {
-    batch.epochs.iter().find(|(p, _)| *p == partition).map_or(Epoch(-1), |(_, epoch)| *epoch)
-}
-
-/// Locks in partition order: two commits over the same partitions never wait for each other, and
-/// a claim waits for one lock at a time.
-async fn lock_shared(tx: &mut PgConnection, locks: i32, epochs: &[(PartitionId, Epoch)]) -> Result<(), StoreError> {
-    let mut partitions: Vec<i32> = epochs.iter().map(|(p, _)| i32::from(p.0)).collect();
-    partitions.sort_unstable();
-    sqlx::query("SELECT pg_advisory_xact_lock_shared($1, p) FROM unnest($2::int[]) AS p")
-        .bind(locks)
-        .bind(partitions)
-        .execute(tx)
-        .await
-        .map_err(failed)?;
-    Ok(())
-}
-
-/// What the store says before anything is written.
-struct Seen {
-    epochs: HashMap<i16, i64>,
-    disposed: HashSet<EventId>,
-}
-
-impl Seen {
-    fn verdict(&self, batch: &CommitBatch, item: &NewDisposition) -> Committed {
-        let stored = self.epochs.get(&(item.partition.0 as i16));
-        if stored != Some(&epoch_of(batch, item.partition).0) {
-            Committed::Fenced
-        } else if self.disposed.contains(&item.event) {
-            Committed::Duplicate
-        } else {
-            Committed::Written
-        }
+    async fn mark_attempts(&mut self, batch: &MarkBatch) -> Result<Vec<Mark>, StoreError> {
+        let result = self.try_mark(batch).await;
+        self.settle(result)
     }
-}
 
-async fn fence_and_dedupe(tx: &mut PgConnection, batch: &CommitBatch) -> Result<Seen, StoreError> {
-    let partitions: Vec<i16> = batch.epochs.iter().map(|(p, _)| p.0 as i16).collect();
-    let ids: Vec<Uuid> = batch.items.iter().map(|i| i.event.0).collect();
-    let rows = sqlx::query(
-        "SELECT partition, epoch, NULL::uuid FROM partitions WHERE partition = ANY($1)
-         UNION ALL
-         SELECT NULL, NULL, event_id FROM decisions WHERE event_id = ANY($2) AND event_id BETWEEN $3 AND $4",
-    )
-    .bind(partitions)
-    .bind(&ids)
-    .bind(ids.iter().min().copied().unwrap_or_default())
-    .bind(ids.iter().max().copied().unwrap_or_default())
-    .fetch_all(tx)
-    .await
-    .map_err(failed)?;
-    let mut seen = Seen { epochs: HashMap::new(), disposed: HashSet::new() };
-    for row in rows {
-        let partition: Option<i16> = row.try_get(0).map_err(failed)?;
-        match partition {
-            Some(partition) => _ = seen.epochs.insert(partition, row.try_get(1).map_err(failed)?),
-            None => _ = seen.disposed.insert(EventId(row.try_get(2).map_err(failed)?)),
-        }
+    async fn postpone(&mut self, batch: &RetryBatch) -> Result<Vec<Committed>, StoreError> {
+        let result = self.try_postpone(batch).await;
+        self.settle(result)
     }
-    Ok(seen)
 }
 
 async fn read_heads(
@@ -202,15 +181,20 @@ WITH disposed AS (
 ), opened AS (
     INSERT INTO approvals (event_id, tenant_id, opened_at)
     SELECT u.event_id, u.tenant_id, $2 FROM unnest($14::uuid[], $15::text[]) AS u (event_id, tenant_id)
+), noted AS (
+    INSERT INTO outbox (id, kind, n, events) SELECT $16, 1, cardinality($17::uuid[]), $17 WHERE cardinality($17) > 0
+), tried AS (
+    DELETE FROM retries WHERE event_id = ANY($3) RETURNING event_id, due_at
 )
-INSERT INTO outbox (id, kind, n, events) SELECT $16, 1, cardinality($17::uuid[]), $17 WHERE cardinality($17) > 0";
+SELECT event_id FROM tried WHERE due_at IS NOT NULL";
 
+/// Writes everything of the batch. Gives the events that had waited for a next try.
 async fn write(
     tx: &mut PgConnection,
     batch: &CommitBatch,
     kept: &[&NewDisposition],
     heads: &mut HashMap<TenantId, ChainHead>,
-) -> Result<(), StoreError> {
+) -> Result<HashSet<Uuid>, StoreError> {
     let records: Vec<AuditRecord> = kept
         .iter()
         .map(|item| heads.entry(item.tenant.clone()).or_insert(ChainHead::EMPTY).append(item.audit.clone()))
@@ -219,7 +203,7 @@ async fn write(
     let decided: Vec<Uuid> =
         kept.iter().filter(|i| matches!(i.disposition, Disposition::Decided { .. })).map(|i| i.event.0).collect();
     let rows = Rows::of(batch, kept);
-    sqlx::query(WRITE)
+    let waited: Vec<Uuid> = sqlx::query_scalar(WRITE)
         .bind(batch.worker.0)
         .bind(batch.at)
         .bind(rows.ids)
@@ -237,10 +221,10 @@ async fn write(
         .bind(escalated.iter().map(|i| i.tenant.as_str()).collect::<Vec<_>>())
         .bind(batch.id)
         .bind(decided)
-        .execute(tx)
+        .fetch_all(tx)
         .await
         .map_err(failed)?;
-    Ok(())
+    Ok(waited.into_iter().collect())
 }
 
 fn opens_approval(disposition: &Disposition) -> bool {
@@ -272,7 +256,7 @@ impl<'a> Rows<'a> {
             rows.ids.push(item.event.0);
             rows.tenants.push(item.tenant.as_str());
             rows.outcomes.push(outcome_number(&item.disposition));
-            rows.epochs.push(epoch_of(batch, item.partition).0);
+            rows.epochs.push(epoch_of(&batch.epochs, item.partition).0);
             let (body, timings) = match &item.disposition {
                 Disposition::Decided { decision, timings, .. } => (decision.to_vec(), timings.as_slice()),
                 Disposition::Dead { class, error, attempts } => (dead_body(*class, error, *attempts), &[][..]),

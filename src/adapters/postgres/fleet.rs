@@ -4,16 +4,21 @@ use sqlx::{Connection, PgPool, Row};
 use uuid::Uuid;
 
 use super::connect::{corrupt, failed};
+use super::roles::Role;
 use super::store::PostgresStore;
-use super::{mark, migrate};
+use super::{mark, migrate, scope};
 use crate::domain::{Epoch, PartitionId, WorkerId};
 use crate::ports::store::{FleetConstants, FleetStatus, PartitionRow, StoreError, WorkerRow};
 
-pub(super) async fn constants(pool: &PgPool) -> Result<FleetConstants, StoreError> {
-    let stored: i64 = sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success")
+/// What every process asks first: so it is refused here when its sessions are not the fleet's.
+pub(super) async fn constants(store: &PostgresStore) -> Result<FleetConstants, StoreError> {
+    let pool = &store.reading;
+    let first = sqlx::query("SELECT coalesce(max(version), 0), current_user::text FROM _sqlx_migrations WHERE success")
         .fetch_one(pool)
         .await
         .map_err(failed)?;
+    scope::runs_as(first.try_get(1).map_err(failed)?, &Role::Worker.name(&store.namespace))?;
+    let stored: i64 = first.try_get(0).map_err(failed)?;
     let newest = migrate::newest();
     if stored < newest {
         return Err(StoreError::Misfit(format!(
@@ -122,4 +127,17 @@ async fn workers(pool: &PgPool) -> Result<Vec<WorkerRow>, StoreError> {
         });
     }
     Ok(workers)
+}
+
+pub(super) async fn ask_repair(pool: &PgPool) -> Result<u64, StoreError> {
+    let count: i64 = sqlx::query_scalar("UPDATE fleet SET repairs = repairs + 1 RETURNING repairs")
+        .fetch_one(pool)
+        .await
+        .map_err(failed)?;
+    Ok(count.unsigned_abs())
+}
+
+pub(super) async fn repairs(pool: &PgPool) -> Result<u64, StoreError> {
+    let count: i64 = sqlx::query_scalar("SELECT repairs FROM fleet").fetch_one(pool).await.map_err(failed)?;
+    Ok(count.unsigned_abs())
 }

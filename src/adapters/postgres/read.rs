@@ -2,22 +2,25 @@
 
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgRow;
-use sqlx::{PgPool, QueryBuilder, Row};
+use sqlx::{PgConnection, PgPool, QueryBuilder, Row};
 use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::connect::{corrupt, failed};
-use super::outbox;
+use super::scope::ask;
+use super::store::PostgresStore;
+use super::{approvals, dead, outbox, retries};
 use crate::domain::{
-    AuditBody, AuditRecord, CorrelationId, Epoch, EventId, FailureClass, Outcome, PartitionId, Status, Stream,
+    AuditBody, AuditRecord, CorrelationId, Epoch, EventId, FailureClass, Outcome, PartitionId, Scope, Status, Stream,
     TenantId, WorkerId,
 };
 use crate::ports::store::{
-    Approval, AuditCursor, AuditLine, Disposition, End, EventFilter, EventRecord, EventSummary, StoreError, StoredEvent,
+    Approval, AuditCursor, AuditLine, Disposition, End, EventFilter, EventRecord, EventSummary, StoreError,
+    StoredEvent, standing,
 };
 
 /// The number of a dead letter among the outcomes.
-const DEAD: i16 = 3;
+pub(super) const DEAD: i16 = 3;
 
 pub(super) fn outcome_number(disposition: &Disposition) -> i16 {
     match disposition {
@@ -28,15 +31,16 @@ pub(super) fn outcome_number(disposition: &Disposition) -> i16 {
     }
 }
 
-fn outcome(number: i16) -> Result<Outcome, StoreError> {
+pub(super) fn outcome(number: i16) -> Result<Outcome, StoreError> {
     let index = usize::try_from(number).unwrap_or(usize::MAX);
     Outcome::ALL.get(index).copied().ok_or_else(|| corrupt("outcome", number))
 }
 
-/// Status out of the columns `decisions.outcome` and `verdicts.verdict`.
-pub(super) fn status_of(decided: Option<i16>, verdict: Option<i16>) -> Result<Status, StoreError> {
+/// Status out of the columns `decisions.outcome` and `verdicts.verdict`, and of whether
+/// `retries.due_at` is set.
+pub(super) fn status_of(decided: Option<i16>, verdict: Option<i16>, waits: bool) -> Result<Status, StoreError> {
     match verdict.or(decided) {
-        None => Ok(Status::Received),
+        None => Ok(standing(None, waits)),
         Some(DEAD) => Ok(Status::Failed),
         Some(number) => Ok(outcome(number)?.status()),
     }
@@ -44,10 +48,15 @@ pub(super) fn status_of(decided: Option<i16>, verdict: Option<i16>) -> Result<St
 
 /// The body of a dead letter's row.
 #[derive(Serialize, Deserialize)]
-struct Dead {
-    class: FailureClass,
-    error: String,
-    attempts: u32,
+pub(super) struct Dead {
+    pub(super) class: FailureClass,
+    pub(super) error: String,
+    pub(super) attempts: u32,
+}
+
+/// Reads the body of a dead letter's row.
+pub(super) fn dead_letter(body: &[u8]) -> Result<Dead, StoreError> {
+    serde_json::from_slice(body).map_err(|e| corrupt("dead letter", e))
 }
 
 pub(super) fn dead_body(class: FailureClass, error: &str, attempts: u32) -> Vec<u8> {
@@ -55,7 +64,7 @@ pub(super) fn dead_body(class: FailureClass, error: &str, attempts: u32) -> Vec<
     serde_json::to_vec(&Dead { class, error: error.to_owned(), attempts }).unwrap_or_default()
 }
 
-fn tenant(raw: &str) -> Result<TenantId, StoreError> {
+pub(super) fn tenant(raw: &str) -> Result<TenantId, StoreError> {
     TenantId::parse(raw).map_err(|e| corrupt("tenant", e))
 }
 
@@ -64,7 +73,7 @@ fn uuids(ids: &[EventId]) -> Vec<Uuid> {
 }
 
 /// The ends of an id range, so that the planner prunes time partitions.
-fn ends(ids: &[Uuid]) -> (Uuid, Uuid) {
+pub(super) fn ends(ids: &[Uuid]) -> (Uuid, Uuid) {
     (ids.iter().min().copied().unwrap_or_default(), ids.iter().max().copied().unwrap_or_default())
 }
 
@@ -151,29 +160,51 @@ pub(super) async fn events_since(pool: &PgPool, since: EventId, limit: u32) -> R
     rows.iter().map(stored_event).collect()
 }
 
-pub(super) async fn event(pool: &PgPool, id: EventId) -> Result<Option<EventRecord>, StoreError> {
+pub(super) async fn event(
+    store: &PostgresStore,
+    scope: &Scope,
+    id: EventId,
+) -> Result<Option<EventRecord>, StoreError> {
+    let of = scope.clone();
+    ask(store, scope, move |connection| Box::pin(record(connection, of, id))).await
+}
+
+async fn record(connection: &mut PgConnection, of: Scope, id: EventId) -> Result<Option<EventRecord>, StoreError> {
     let row = sqlx::query(
         "SELECT e.event_id, e.tenant_id, e.partition, e.correlation_id, e.body,
                 d.outcome, d.epoch, d.worker_id, d.at, d.body, d.timings,
-                a.opened_at, v.verdict, v.decided_at, v.decided_by, v.reason
+                a.opened_at, v.verdict, v.decided_at, v.decided_by, v.reason,
+                r.attempts, r.due_at, r.class, r.error, r.worker_id,
+                a.level, a.claimed_by, a.claimed_until
          FROM events e LEFT JOIN decisions d ON d.event_id = $1 LEFT JOIN approvals a ON a.event_id = $1
-              LEFT JOIN verdicts v ON v.event_id = $1
-         WHERE e.event_id = $1",
+              LEFT JOIN verdicts v ON v.event_id = $1 LEFT JOIN retries r ON r.event_id = $1
+         WHERE e.event_id = $1 AND ($2::text IS NULL OR e.tenant_id = $2)",
     )
     .bind(id.0)
-    .fetch_optional(pool)
+    .bind(of.tenant().map(TenantId::as_str))
+    .fetch_optional(&mut *connection)
     .await
     .map_err(failed)?;
     let Some(row) = row else { return Ok(None) };
-    let unpublished = outbox::naming(pool, id).await?;
-    Ok(Some(EventRecord { event: stored_event(&row)?, end: end(&row)?, approval: approval(&row)?, unpublished }))
+    let mut approval = approval(&row)?;
+    if let Some(approval) = &mut approval {
+        approval.history = approvals::history(connection, id).await?;
+    }
+    Ok(Some(EventRecord {
+        event: stored_event(&row)?,
+        end: end(&row)?,
+        approval,
+        unpublished: outbox::naming(connection, id).await?,
+        retry: retries::state(&row, 16)?,
+        past: dead::history(connection, id).await?,
+    }))
 }
 
 fn end(row: &PgRow) -> Result<Option<End>, StoreError> {
     let Some(number) = row.try_get::<Option<i16>, _>(5).map_err(failed)? else { return Ok(None) };
     let body: Vec<u8> = row.try_get(9).map_err(failed)?;
     let disposition = if number == DEAD {
-        let dead: Dead = serde_json::from_slice(&body).map_err(|e| corrupt("dead letter", e))?;
+        let dead = dead_letter(&body)?;
         Disposition::Dead { class: dead.class, error: dead.error, attempts: dead.attempts }
     } else {
         let timings: Vec<u8> = row.try_get(10).map_err(failed)?;
@@ -190,23 +221,25 @@ fn end(row: &PgRow) -> Result<Option<End>, StoreError> {
 
 fn approval(row: &PgRow) -> Result<Option<Approval>, StoreError> {
     let Some(opened_at) = row.try_get(11).map_err(failed)? else { return Ok(None) };
-    let verdict: Option<i16> = row.try_get(12).map_err(failed)?;
-    Ok(Some(Approval {
-        opened_at,
-        verdict: verdict.map(outcome).transpose()?,
-        decided_at: row.try_get(13).map_err(failed)?,
-        decided_by: row.try_get(14).map_err(failed)?,
-        reason: row.try_get(15).map_err(failed)?,
-    }))
+    approvals::request(row, opened_at, 21, 12).map(Some)
 }
 
 /// Reads the primary key backwards; a filter that matches little scans far, up to the statement
-/// timeout. No index serves it, since every index is paid for by every accept.
-pub(super) async fn list(pool: &PgPool, filter: &EventFilter) -> Result<Vec<EventSummary>, StoreError> {
+/// timeout. No index serves it, since every index is paid for by every accept. OFFSET 0 keeps the look
+/// into `retries` a probe an event: under a tenant each row of it costs a look at its event.
+pub(super) async fn list(store: &PostgresStore, filter: &EventFilter) -> Result<Vec<EventSummary>, StoreError> {
+    let wanted = filter.clone();
+    ask(store, &Scope::of(filter.tenant.as_ref()), move |connection| Box::pin(summaries(connection, wanted))).await
+}
+
+async fn summaries(connection: &mut PgConnection, filter: EventFilter) -> Result<Vec<EventSummary>, StoreError> {
     let mut query = QueryBuilder::new(
-        "SELECT e.event_id, e.tenant_id, e.partition, e.correlation_id, e.body, d.outcome, v.verdict
+        "SELECT e.event_id, e.tenant_id, e.partition, e.correlation_id, e.body, d.outcome, v.verdict,
+                r.due_at IS NOT NULL
          FROM events e LEFT JOIN decisions d ON d.event_id = e.event_id
-              LEFT JOIN verdicts v ON v.event_id = e.event_id WHERE true",
+              LEFT JOIN verdicts v ON v.event_id = e.event_id
+              LEFT JOIN LATERAL (SELECT due_at FROM retries r WHERE r.event_id = e.event_id OFFSET 0) r ON true
+         WHERE true",
     );
     if let Some(tenant) = &filter.tenant {
         query.push(" AND e.tenant_id = ").push_bind(tenant.as_str().to_owned());
@@ -216,23 +249,28 @@ pub(super) async fn list(pool: &PgPool, filter: &EventFilter) -> Result<Vec<Even
     }
     match filter.status {
         None => {}
-        Some(Status::Received) => _ = query.push(" AND d.outcome IS NULL"),
+        Some(Status::Received) => _ = query.push(" AND d.outcome IS NULL AND r.due_at IS NULL"),
+        Some(Status::Retrying) => _ = query.push(" AND d.outcome IS NULL AND r.due_at IS NOT NULL"),
         Some(Status::Escalated) => _ = query.push(" AND d.outcome = 1 AND v.verdict IS NULL"),
         Some(Status::Approved) => _ = query.push(" AND coalesce(v.verdict, d.outcome) = 0"),
         Some(Status::Rejected) => _ = query.push(" AND coalesce(v.verdict, d.outcome) = 2"),
         Some(Status::Failed) => _ = query.push(" AND d.outcome = 3"),
         // Passed inside a worker, never stored.
-        Some(Status::Validated | Status::Processing | Status::Retrying) => return Ok(Vec::new()),
+        Some(Status::Validated | Status::Processing) => return Ok(Vec::new()),
     }
     query.push(" ORDER BY e.event_id DESC LIMIT ").push_bind(i64::from(filter.limit));
-    let rows = query.build().fetch_all(pool).await.map_err(failed)?;
+    let rows = query.build().fetch_all(connection).await.map_err(failed)?;
     rows.iter()
         .map(|row| {
             let event = stored_event(row)?;
             Ok(EventSummary {
                 id: event.id,
                 tenant: event.tenant,
-                status: status_of(row.try_get(5).map_err(failed)?, row.try_get(6).map_err(failed)?)?,
+                status: status_of(
+                    row.try_get(5).map_err(failed)?,
+                    row.try_get(6).map_err(failed)?,
+                    row.try_get(7).map_err(failed)?,
+                )?,
                 correlation_id: event.correlation_id,
                 body: event.body,
             })
@@ -240,7 +278,7 @@ pub(super) async fn list(pool: &PgPool, filter: &EventFilter) -> Result<Vec<Even
         .collect()
 }
 
-fn stream(number: i16) -> Result<Stream, StoreError> {
+pub(super) fn stream(number: i16) -> Result<Stream, StoreError> {
     match number {
         0 => Ok(Stream::Workflow),
         1 => Ok(Stream::Control),
@@ -248,7 +286,7 @@ fn stream(number: i16) -> Result<Stream, StoreError> {
     }
 }
 
-fn stream_number(stream: Stream) -> i16 {
+pub(super) fn stream_number(stream: Stream) -> i16 {
     match stream {
         Stream::Workflow => 0,
         Stream::Control => 1,
@@ -260,6 +298,16 @@ pub(super) async fn audit_page(
     after: Option<&AuditCursor>,
     limit: u32,
 ) -> Result<Vec<AuditLine>, StoreError> {
+    let records = audit_records(pool, after, limit).await?;
+    with_stored(pool, records).await
+}
+
+/// Records without what they speak of.
+pub(super) async fn audit_records(
+    pool: &PgPool,
+    after: Option<&AuditCursor>,
+    limit: u32,
+) -> Result<Vec<AuditRecord>, StoreError> {
     let rows = sqlx::query(
         "SELECT tenant_id, stream, seq, prev_hash, hash, body FROM audit
          WHERE (tenant_id, stream, seq) > ($1, $2, $3) ORDER BY tenant_id, stream, seq LIMIT $4",
@@ -271,23 +319,24 @@ pub(super) async fn audit_page(
     .fetch_all(pool)
     .await
     .map_err(failed)?;
-    let records = rows.iter().map(audit_record).collect::<Result<Vec<AuditRecord>, StoreError>>()?;
-    with_stored(pool, records).await
+    rows.iter().map(audit_record).collect()
 }
 
 fn audit_record(row: &PgRow) -> Result<AuditRecord, StoreError> {
-    let hash = |n: usize| -> Result<[u8; 32], StoreError> {
-        let bytes: Vec<u8> = row.try_get(n).map_err(failed)?;
-        bytes.try_into().map_err(|_| corrupt("audit", "a hash has not 32 bytes"))
-    };
     Ok(AuditRecord {
         tenant: tenant(row.try_get(0).map_err(failed)?)?,
         stream: stream(row.try_get(1).map_err(failed)?)?,
         seq: row.try_get(2).map_err(failed)?,
-        prev_hash: hash(3)?,
-        hash: hash(4)?,
+        prev_hash: hash(row, 3)?,
+        hash: hash(row, 4)?,
         body: row.try_get(5).map_err(failed)?,
     })
+}
+
+/// Reads 32 bytes.
+pub(super) fn hash(row: &PgRow, column: usize) -> Result<[u8; 32], StoreError> {
+    let bytes: Vec<u8> = row.try_get(column).map_err(failed)?;
+    bytes.try_into().map_err(|_| corrupt("audit", "a hash has not 32 bytes"))
 }
 
 /// Puts the stored event and decision beside each record. A body that can't be read names none:

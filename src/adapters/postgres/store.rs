@@ -7,24 +7,33 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::connect::{self, Purpose, failed, lock_class};
-use super::{accept, commit, fleet, mark, outbox, read};
-use crate::domain::{Epoch, EventId, PartitionId, TenantId, WorkerId};
+use super::{accept, approvals, commit, dead, fleet, mark, outbox, read, retention, retries};
+use crate::domain::retention::{Day, Expired, ExpiredDay};
+use crate::domain::{AuditBody, Epoch, EventId, Outcome, PartitionId, Scope, TenantId, WorkerId};
 use crate::ports::store::{
-    Accepted, AuditCursor, AuditLine, EventFilter, EventRecord, EventStore, EventSummary, FleetConstants, FleetStatus,
-    Lane, Ledger, NewEvent, OutboxKind, OutboxRow, StoreError, StoredEvent, WorkerRow,
+    Accepted, AuditCursor, AuditLine, DeadAct, DeadFilter, DeadLetter, DueRetry, EventFilter, EventRecord, EventStore,
+    EventSummary, FleetConstants, FleetStatus, Lane, Ledger, NewEvent, OutboxKind, OutboxRow, PastAct, StoreError,
+    StoredEvent, WorkerRow,
 };
 
 /// Connections that accept: while one waits for its commit to reach the disk, the other gathers.
-const ACCEPT_CONNECTIONS: u32 = 2;
+pub(super) const ACCEPT_CONNECTIONS: u32 = 2;
 
-/// Connections for everything but accepts and lanes.
-const READ_CONNECTIONS: u32 = 6;
+/// Connections for the fleet's own work but accepts and lanes.
+pub(super) const READ_CONNECTIONS: u32 = 6;
+
+/// Connections for what tenants' callers ask; made only where they ask.
+pub(super) const TENANT_CONNECTIONS: u32 = 4;
 
 /// A fleet's schema on a Postgres server.
 pub struct PostgresStore {
     pub(super) hot: PgPool,
     pub(super) reading: PgPool,
+    pub(super) tenants: PgPool,
+    pub(super) namespace: String,
     lane_options: PgConnectOptions,
+    /// For what reads or deletes a whole day.
+    pub(super) sweeping: PgConnectOptions,
     pub(super) locks: i32,
 }
 
@@ -38,10 +47,14 @@ impl PostgresStore {
     pub async fn connect(url: &str, namespace: &str) -> Result<Self, StoreError> {
         let hot = connect::options(url, namespace, Purpose::Hot)?;
         let reading = connect::options(url, namespace, Purpose::Reading)?;
+        let tenants = connect::options(url, namespace, Purpose::Tenant)?;
         Ok(Self {
             hot: connect::pool(hot.clone(), ACCEPT_CONNECTIONS),
             reading: connect::pool(reading, READ_CONNECTIONS),
+            tenants: connect::pool(tenants, TENANT_CONNECTIONS),
+            namespace: namespace.to_owned(),
             lane_options: hot,
+            sweeping: connect::options(url, namespace, Purpose::Retaining)?,
             locks: lock_class(namespace),
         })
     }
@@ -50,13 +63,14 @@ impl PostgresStore {
     pub async fn close(&self) {
         self.hot.close().await;
         self.reading.close().await;
+        self.tenants.close().await;
     }
 }
 
 #[async_trait]
 impl EventStore for PostgresStore {
     async fn constants(&self) -> Result<FleetConstants, StoreError> {
-        fleet::constants(&self.reading).await
+        fleet::constants(self).await
     }
 
     async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
@@ -103,6 +117,10 @@ impl EventStore for PostgresStore {
         read::decisions(&self.reading, ids).await
     }
 
+    async fn verdicts(&self, ids: &[EventId]) -> Result<Vec<(EventId, Outcome)>, StoreError> {
+        approvals::verdicts(&self.reading, ids).await
+    }
+
     async fn pending_page(
         &self,
         partition: PartitionId,
@@ -129,12 +147,44 @@ impl EventStore for PostgresStore {
         outbox::keep_rejected(&self.reading, id, reason, body).await
     }
 
-    async fn event(&self, id: EventId) -> Result<Option<EventRecord>, StoreError> {
-        read::event(&self.reading, id).await
+    async fn due_retries(&self, partition: PartitionId, limit: u32) -> Result<Vec<DueRetry>, StoreError> {
+        retries::due(&self.reading, partition, limit).await
+    }
+
+    async fn dead_letters(&self, filter: &DeadFilter) -> Result<Vec<DeadLetter>, StoreError> {
+        dead::list(self, filter).await
+    }
+
+    async fn replay_dead(&self, id: EventId, audit: &AuditBody) -> Result<DeadAct, StoreError> {
+        dead::act(self, id, PastAct::Replayed, audit).await
+    }
+
+    async fn discard_dead(&self, id: EventId, audit: &AuditBody) -> Result<DeadAct, StoreError> {
+        dead::act(self, id, PastAct::Discarded, audit).await
+    }
+
+    async fn ask_repair(&self) -> Result<u64, StoreError> {
+        fleet::ask_repair(&self.reading).await
+    }
+
+    async fn repairs(&self) -> Result<u64, StoreError> {
+        fleet::repairs(&self.reading).await
+    }
+
+    async fn event(&self, scope: &Scope, id: EventId) -> Result<Option<EventRecord>, StoreError> {
+        read::event(self, scope, id).await
+    }
+
+    async fn expired_day(&self, day: Day) -> Result<Option<ExpiredDay>, StoreError> {
+        retention::expired_day(&self.reading, day).await
+    }
+
+    async fn expired_ranges(&self) -> Result<Expired, StoreError> {
+        retention::expired_days(&self.reading).await
     }
 
     async fn list_events(&self, filter: &EventFilter) -> Result<Vec<EventSummary>, StoreError> {
-        read::list(&self.reading, filter).await
+        read::list(self, filter).await
     }
 
     async fn events_since(&self, since: EventId, limit: u32) -> Result<Vec<StoredEvent>, StoreError> {

@@ -14,9 +14,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::link::{Link, answer, away, close};
-use crate::domain::PartitionId;
+use crate::mutants::{self, Mutant};
 use crate::ports::broker::InboxDelivery;
-use crate::ports::{Ack, BrokerError, Delivery};
+use crate::ports::{Ack, BrokerError, Delivery, Route};
 
 /// Quorum queues take no larger prefetch (RabbitMQ guide "Quorum Queues").
 const PREFETCH_MAX: u16 = 2000;
@@ -35,7 +35,9 @@ pub(super) async fn consume<D: Send + 'static>(
     // 0 would mean "without bound" to the broker.
     let prefetch = prefetch.clamp(1, PREFETCH_MAX);
     let channel = link.channel().await?;
-    answer(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
+    if !mutants::active(Mutant::QosForgotten) {
+        answer(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
+    }
     let consumer = start(&channel, &queue, BasicConsumeOptions::default()).await?;
     let (sender, receiver) = mpsc::channel(usize::from(prefetch));
     tokio::spawn(forward(channel, consumer, sender, queue, read));
@@ -103,11 +105,11 @@ pub(super) async fn replies(link: &Link, queue: &str) -> Result<mpsc::Receiver<B
     Ok(receiver)
 }
 
-/// A partition queue's message.
-pub(super) fn delivery(partition: PartitionId, message: Message) -> Delivery {
+/// A message of a queue of packs.
+pub(super) fn delivery(route: Route, message: Message) -> Delivery {
     Delivery {
         message_id: message.properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default(),
-        partition,
+        route,
         redelivered: message.redelivered,
         mac: header(&message.properties, "x-mac").and_then(|text| mac(&text)),
         body: Bytes::from(message.data),

@@ -16,6 +16,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, interval, timeout, timeout_at};
 
 use crate::ports::{BrokerError, Entropy};
+use crate::telemetry::names;
 
 /// AMQP heartbeat: a peer that is silent for two of these is gone (RabbitMQ guide "Detecting Dead
 /// TCP Connections with Heartbeats").
@@ -47,6 +48,7 @@ enum State {
 
 /// A supervised connection; it ends with its last owner.
 pub(super) struct Link {
+    uri: AMQPUri,
     state: watch::Receiver<State>,
     supervisor: AbortHandle,
 }
@@ -62,8 +64,8 @@ impl Link {
     pub(super) fn start(mut uri: AMQPUri, name: &'static str, entropy: Arc<dyn Entropy>) -> Self {
         uri.query.heartbeat = Some(HEARTBEAT_SECONDS);
         let (sender, state) = watch::channel(State::Down("not connected yet".to_owned()));
-        let supervisor = tokio::spawn(supervise(uri, name, entropy, sender)).abort_handle();
-        Self { state, supervisor }
+        let supervisor = tokio::spawn(supervise(uri.clone(), name, entropy, sender)).abort_handle();
+        Self { uri, state, supervisor }
     }
 
     /// The connection; waits a moment for one that is just coming up.
@@ -94,6 +96,13 @@ impl Link {
             State::Up(live) if live.connection.status().connected() => Some(live.clone()),
             State::Up(_) | State::Down(_) => None,
         }
+    }
+
+    /// A connection besides this one, for what may cost a connection. The caller closes it.
+    pub(super) async fn aside(&self) -> Result<Connection, BrokerError> {
+        // What can't be reached is not tried again and again by everybody who waits.
+        self.live().await?;
+        connect(&self.uri, "declaring").await.map_err(BrokerError::Away)
     }
 
     /// A new channel.
@@ -127,7 +136,7 @@ async fn supervise(uri: AMQPUri, name: &'static str, entropy: Arc<dyn Entropy>, 
             Ok(connection) => {
                 generation += 1;
                 if generation > 1 {
-                    metrics::counter!("riskfleet_broker_reconnects_total", "link" => name).increment(1);
+                    metrics::counter!(names::BROKER_RECONNECTS, "link" => name).increment(1);
                 }
                 tracing::info!(broker.link = name, broker.generation = generation, "connected to the broker");
                 let connection = Arc::new(connection);

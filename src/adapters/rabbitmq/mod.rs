@@ -7,6 +7,7 @@
 //! Two connections: a broker under memory or disk alarm stops reading from connections that
 //! publish, and acknowledgements and declarations must go on meanwhile.
 
+mod checkup;
 mod consume;
 mod link;
 mod names;
@@ -25,13 +26,14 @@ use lapin::uri::AMQPUri;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Mutex, mpsc};
 
+pub use self::checkup::checkup;
 use self::link::{Link, close};
 pub use self::names::Names;
 use self::publish::{Outgoing, Publisher};
 use self::topology::{Role, Topology, look};
-use crate::domain::PartitionId;
 use crate::ports::broker::{InboxDelivery, Replies, ReplyMessage};
-use crate::ports::{Broker, BrokerError, Entropy, OutcomeMessage, PackMessage, Subscription};
+use crate::ports::{Broker, BrokerError, Entropy, OutcomeMessage, PackMessage, Route, Subscription};
+use crate::telemetry::names::link::{CONSUMING, PUBLISHING};
 
 /// Delivery mode 2: written to disk.
 const PERSISTENT: u8 = 2;
@@ -96,7 +98,7 @@ fn address(raw: &str) -> Result<AMQPUri, BadAddress> {
 #[derive(Default)]
 struct Declared {
     generation: u64,
-    partitions: HashSet<PartitionId>,
+    packs: HashSet<Route>,
     decisions: bool,
 }
 
@@ -119,32 +121,32 @@ impl RabbitBroker {
     pub fn connect(config: &RabbitConfig, entropy: Arc<dyn Entropy>) -> Result<Self, BadAddress> {
         let uri = address(config.url.expose_secret())?;
         Ok(Self {
-            publishing: Link::start(uri.clone(), "publishing", Arc::clone(&entropy)),
-            consuming: Link::start(uri, "consuming", Arc::clone(&entropy)),
+            publishing: Link::start(uri.clone(), PUBLISHING, Arc::clone(&entropy)),
+            consuming: Link::start(uri, CONSUMING, Arc::clone(&entropy)),
             publisher: Publisher::new(config.confirm_within),
-            topology: Topology { names: Names::new(&config.namespace), kind: config.queues },
+            topology: Topology::new(&config.namespace, config.queues),
             declared: Mutex::default(),
             entropy,
         })
     }
 
-    /// Messages of a partition that are ready; 0 when it has no queue yet.
+    /// Messages of a queue that are ready; 0 when it does not stand yet.
     ///
     /// # Errors
     /// When the broker is away.
-    pub async fn waiting(&self, partition: PartitionId) -> Result<u32, BrokerError> {
-        let queue = look(&self.consuming, &self.topology.names.partition(partition)).await?;
+    pub async fn waiting(&self, route: Route) -> Result<u32, BrokerError> {
+        let queue = look(&self.consuming, &self.topology.names.packs(route)).await?;
         Ok(queue.map_or(0, |queue| queue.message_count()))
     }
 
-    /// Makes sure that the queues of these partitions stand; once a connection.
-    async fn declare(&self, partitions: impl Iterator<Item = PartitionId>) -> Result<(), BrokerError> {
+    /// Makes sure that these queues stand; once a connection.
+    async fn declare(&self, routes: impl Iterator<Item = Route>) -> Result<(), BrokerError> {
         let live = self.publishing.live().await?;
         let mut declared = self.declared(live.generation).await;
-        for partition in partitions {
-            if !declared.partitions.contains(&partition) {
-                self.topology.partition(&self.consuming, partition, Role::Publisher).await?;
-                declared.partitions.insert(partition);
+        for route in routes {
+            if !declared.packs.contains(&route) {
+                self.topology.packs(&self.consuming, route, Role::Publisher).await?;
+                declared.packs.insert(route);
             }
         }
         Ok(())
@@ -171,15 +173,15 @@ impl RabbitBroker {
     }
 
     /// Publishes again, once, what came back because its queue was deleted meanwhile.
-    async fn republish(&self, packs: &[Outgoing], partitions: &[PartitionId], results: &mut [Result<(), BrokerError>]) {
+    async fn republish(&self, packs: &[Outgoing], routes: &[Route], results: &mut [Result<(), BrokerError>]) {
         let back: Vec<usize> =
             (0..packs.len()).filter(|at| matches!(results[*at], Err(BrokerError::Unroutable(_)))).collect();
         if back.is_empty() {
             return;
         }
-        let gone: BTreeSet<PartitionId> = back.iter().map(|at| partitions[*at]).collect();
-        tracing::warn!(broker.partitions = gone.len(), "partition queues are gone, making them again");
-        self.declared.lock().await.partitions.retain(|partition| !gone.contains(partition));
+        let gone: BTreeSet<Route> = back.iter().map(|at| routes[*at]).collect();
+        tracing::warn!(broker.queues = gone.len(), "queues of packs are gone, making them again");
+        self.declared.lock().await.packs.retain(|route| !gone.contains(route));
         if self.declare(gone.into_iter()).await.is_err() {
             return;
         }
@@ -194,7 +196,7 @@ impl RabbitBroker {
         headers.insert("x-mac".into(), AMQPValue::LongString(hex::encode(pack.mac).into()));
         Outgoing {
             exchange: self.topology.names.events(),
-            key: pack.partition.to_string(),
+            key: pack.route.to_string(),
             mandatory: true,
             properties: properties(&pack.message_id).with_headers(headers),
             body: pack.body,
@@ -254,17 +256,17 @@ fn short(text: &str) -> Option<ShortString> {
 #[async_trait]
 impl Broker for RabbitBroker {
     async fn publish_packs(&self, packs: Vec<PackMessage>) -> Vec<Result<(), BrokerError>> {
-        let partitions: Vec<PartitionId> = packs.iter().map(|pack| pack.partition).collect();
-        let distinct: BTreeSet<PartitionId> = partitions.iter().copied().collect();
+        let routes: Vec<Route> = packs.iter().map(|pack| pack.route).collect();
+        let distinct: BTreeSet<Route> = routes.iter().copied().collect();
         if let Err(error) = self.declare(distinct.into_iter()).await {
-            return partitions.iter().map(|_| Err(error.clone())).collect();
+            return routes.iter().map(|_| Err(error.clone())).collect();
         }
         let packs: Vec<Outgoing> = packs.into_iter().map(|pack| self.pack(pack)).collect();
         let mut results = self.publisher.publish(&self.publishing, &packs).await;
-        self.republish(&packs, &partitions, &mut results).await;
+        self.republish(&packs, &routes, &mut results).await;
         if results.iter().any(Result::is_err) {
             // Perhaps the exchange is gone, which closes the channel: look again next time.
-            self.declared.lock().await.partitions.clear();
+            self.declared.lock().await.packs.clear();
         }
         results
     }
@@ -287,10 +289,10 @@ impl Broker for RabbitBroker {
         self.publisher.reply(&self.publishing, replies).await;
     }
 
-    async fn subscribe(&self, partition: PartitionId, prefetch: u16) -> Result<Subscription, BrokerError> {
-        let found = self.topology.partition(&self.consuming, partition, Role::Consumer).await?;
-        let queue = self.topology.names.partition(partition);
-        let read = move |message| consume::delivery(partition, message);
+    async fn subscribe(&self, route: Route, prefetch: u16) -> Result<Subscription, BrokerError> {
+        let found = self.topology.packs(&self.consuming, route, Role::Consumer).await?;
+        let queue = self.topology.names.packs(route);
+        let read = move |message| consume::delivery(route, message);
         let deliveries = consume::consume(&self.consuming, queue, prefetch, read).await?;
         Ok(Subscription { deliveries, created: found.created, waiting: found.waiting })
     }

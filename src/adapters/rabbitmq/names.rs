@@ -1,8 +1,9 @@
 //! Owns the names on the RabbitMQ server: all begin with the fleet's namespace. Never declares
 //! anything.
 
+use crate::domain::TenantId;
 use crate::domain::partition::stable_hash;
-use crate::domain::{PartitionId, TenantId};
+use crate::ports::Route;
 
 /// The longest AMQP short string, which names and routing keys are (AMQP 0-9-1, section 4.2.5.3).
 pub(super) const SHORT_MAX: usize = 255;
@@ -22,15 +23,15 @@ impl Names {
         format!("{}.events", self.0)
     }
 
-    /// A partition's queue; its routing key is the partition alone.
-    pub fn partition(&self, partition: PartitionId) -> String {
-        format!("{}.events.{partition}", self.0)
+    /// A queue of packs; its routing key is the route alone.
+    pub fn packs(&self, route: Route) -> String {
+        format!("{}.events.{route}", self.0)
     }
 
-    /// The exchange that nothing is published to: it stands as long as the partition's queue is
-    /// the one that a worker has consumed before.
-    pub fn consumed(&self, partition: PartitionId) -> String {
-        format!("{}.events.{partition}.consumed", self.0)
+    /// The exchange that nothing is published to: it stands as long as the queue is the one that a
+    /// worker has consumed before.
+    pub fn consumed(&self, route: Route) -> String {
+        format!("{}.events.{route}.consumed", self.0)
     }
 
     /// The topic exchange of outcomes.
@@ -68,6 +69,15 @@ pub(super) fn outcome_key(tenant: &TenantId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::PartitionId;
+
+    #[test]
+    fn a_partition_has_two_queues() {
+        let names = Names::new("ns");
+        let (normal, bulk) = (Route::normal(PartitionId(7)), Route::bulk(PartitionId(7)));
+        assert_eq!((names.packs(normal), names.packs(bulk)), ("ns.events.p007".into(), "ns.events.p007.bulk".into()));
+        assert_eq!(names.consumed(bulk), "ns.events.p007.bulk.consumed");
+    }
 
     #[test]
     fn a_tenant_of_dots_still_has_a_key() {

@@ -1,14 +1,18 @@
-//! Leases and subjects' histories on Redis (6.2 and later, one primary).
+//! Leases, subjects' histories and tenants' rates on Redis (6.2 and later, one primary).
 //!
 //! Owns the keys under the fleet's namespace. Never keeps anything there that the store could not
 //! do without: Redis may be flushed, or be away, at any time.
 
+mod checkup;
 pub mod context;
 pub mod leases;
 mod link;
+pub mod rate;
 
+pub use checkup::checkup;
 pub use context::RedisContext;
 pub use leases::RedisLeases;
+pub use rate::RedisRate;
 
 use secrecy::SecretString;
 

@@ -98,7 +98,8 @@ async fn first_requests<'a>(
          CROSS JOIN keys k ON k.tenant = j.value ->> 0 AND k.key = j.value ->> 1
          JOIN events e ON e.id = k.event
          LEFT JOIN decisions d ON d.event = k.event
-         LEFT JOIN verdicts v ON v.event = k.event"
+         LEFT JOIN verdicts v ON v.event = k.event
+         LEFT JOIN retries r ON r.event = k.event"
     );
     let mut first = HashMap::new();
     for row in sqlx::query(AssertSqlSafe(sql)).bind(list).fetch_all(conn).await.map_err(failure)? {

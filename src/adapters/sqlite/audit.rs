@@ -1,14 +1,15 @@
-//! Owns the reading of the audit chains with what they speak of. Never judges them.
+//! Owns the reading of the audit chains with what they speak of, and the control chains: records
+//! of what people did, each in the transaction that does it. Never judges them.
 
 use serde::Deserialize;
 use sqlx::SqliteConnection;
 use std::collections::HashMap;
 
 use super::Bytes;
-use super::commit::stream_number;
+use super::commit::{insert_lines, stream_number};
 use super::db::{Db, failure};
 use super::rows::{event_id, get, hash, id_list, tenant, unreadable};
-use crate::domain::{AuditRecord, EventId, Stream};
+use crate::domain::{AuditBody, AuditRecord, ChainHead, EventId, Stream, TenantId};
 use crate::ports::StoreError;
 use crate::ports::store::{AuditCursor, AuditLine};
 
@@ -26,7 +27,8 @@ pub(super) async fn page(db: &Db, after: Option<&AuditCursor>, limit: u32) -> Re
     Ok(records.into_iter().zip(named).map(line).collect())
 }
 
-async fn records(
+/// Records without what they speak of.
+pub(super) async fn records(
     conn: &mut SqliteConnection,
     after: Option<&AuditCursor>,
     limit: u32,
@@ -39,14 +41,9 @@ async fn records(
     let asked = sqlx::query(sql).bind(past_tenant).bind(past_stream).bind(past_seq).bind(limit);
     let mut records = Vec::new();
     for row in asked.fetch_all(conn).await.map_err(failure)? {
-        let stream = match get::<i64>(&row, 1)? {
-            0 => Stream::Workflow,
-            1 => Stream::Control,
-            other => return Err(unreadable(format!("unknown stream {other}"))),
-        };
         records.push(AuditRecord {
             tenant: tenant(&row, 0)?,
-            stream,
+            stream: stream(get(&row, 1)?)?,
             seq: get(&row, 2)?,
             prev_hash: hash(&row, 3)?,
             hash: hash(&row, 4)?,
@@ -54,6 +51,15 @@ async fn records(
         });
     }
     Ok(records)
+}
+
+/// The stream of a number.
+pub(super) fn stream(number: i64) -> Result<Stream, StoreError> {
+    match number {
+        0 => Ok(Stream::Workflow),
+        1 => Ok(Stream::Control),
+        other => Err(unreadable(format!("unknown stream {other}"))),
+    }
 }
 
 /// The event that a body names; none where the body can't be read, which the chain check says.
@@ -78,4 +84,23 @@ async fn stored<'a>(conn: &mut SqliteConnection, ids: impl Iterator<Item = &'a E
         stored.insert(event_id(&row, 0)?, (texts.0.map(Bytes::from), texts.1.map(Bytes::from)));
     }
     Ok(stored)
+}
+
+/// Hangs a record on the control chain of `tenant`. The one writer keeps others from it.
+pub(super) async fn append_control(
+    conn: &mut SqliteConnection,
+    tenant: &TenantId,
+    audit: &AuditBody,
+) -> Result<(), StoreError> {
+    if (&audit.tenant_id, audit.stream) != (tenant, Stream::Control) {
+        return Err(StoreError::Fault(format!("act for {tenant}: its audit record is of another chain")));
+    }
+    let last = "SELECT seq, hash FROM audit WHERE tenant = ? AND stream = 1 ORDER BY seq DESC LIMIT 1";
+    let last = sqlx::query(last).bind(tenant.as_str()).fetch_optional(&mut *conn).await.map_err(failure)?;
+    let mut head = match last {
+        None => ChainHead::EMPTY,
+        Some(row) => ChainHead { seq: get(&row, 0)?, hash: hash(&row, 1)? },
+    };
+    let line = head.append(audit.clone());
+    insert_lines(conn, &[line]).await
 }

@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use super::db::{Db, Sync, failure};
 use super::rows::{self, event_id, get, hash, id_list, number, tenant};
-use super::{Inner, outbox};
+use super::{Inner, ledger, outbox, retries};
 use crate::crypto::HeadCache;
 use crate::domain::{AuditRecord, ChainHead, Epoch, EventId, FailureClass, Outcome, PartitionId, Stream, TenantId};
 use crate::ports::StoreError;
-use crate::ports::store::{CommitBatch, Committed, Disposition, Lane, NewDisposition, OutboxKind};
+use crate::ports::store::{
+    CommitBatch, Committed, Disposition, Lane, Mark, MarkBatch, NewDisposition, OutboxKind, RetryBatch,
+};
 
 /// A lane on SQLite. Lanes share the one writer, so they only take turns.
 pub(super) struct SqliteLane {
@@ -31,6 +33,21 @@ impl Lane for SqliteLane {
         }
         self.heads = heads;
         Ok(committed)
+    }
+
+    async fn mark_attempts(&mut self, batch: &MarkBatch) -> Result<Vec<Mark>, StoreError> {
+        let heads = std::mem::take(&mut self.heads);
+        let marks = retries::mark(&self.inner.db, batch).await?;
+        self.heads = heads;
+        Ok(marks)
+    }
+
+    async fn postpone(&mut self, batch: &RetryBatch) -> Result<Vec<Committed>, StoreError> {
+        let heads = std::mem::take(&mut self.heads);
+        let now = rows::millis(self.inner.clock.now());
+        let fates = retries::postpone(&self.inner.db, batch, now).await?;
+        self.heads = heads;
+        Ok(fates)
     }
 }
 
@@ -54,8 +71,8 @@ async fn commit(
     }
     let mut tx = db.begin(Sync::Full).await?;
     let conn = tx.conn()?;
-    let held = held_epochs(conn, batch).await?;
-    let ended = ended(conn, batch).await?;
+    let held = held_epochs(conn, &batch.epochs).await?;
+    let ended = ended(conn, batch.items.iter().map(|item| item.event)).await?;
     let committed = sort_out(batch, &held, ended);
     let written =
         || batch.items.iter().zip(&committed).filter(|(_, c)| **c == Committed::Written).map(|(item, _)| item);
@@ -68,41 +85,60 @@ async fn commit(
     let decided: Vec<EventId> =
         written().filter(|i| matches!(i.disposition, Disposition::Decided { .. })).map(|i| i.event).collect();
     outbox::write(conn, batch.id, OutboxKind::Outcome, &decided, now).await?;
+    ledger::end_retries(conn, written()).await?;
     tx.commit().await?;
     Ok((committed, chains))
 }
 
-/// The partitions of the batch whose epoch has not moved.
-async fn held_epochs(
+/// Those of the partitions whose epoch has not moved.
+pub(super) async fn held_epochs(
     conn: &mut SqliteConnection,
-    batch: &CommitBatch,
+    epochs: &[(PartitionId, Epoch)],
 ) -> Result<HashMap<PartitionId, Epoch>, StoreError> {
     let mut stored = HashMap::new();
     for row in sqlx::query("SELECT partition, epoch FROM partitions").fetch_all(conn).await.map_err(failure)? {
         stored.insert(PartitionId(get(&row, 0)?), Epoch(get(&row, 1)?));
     }
-    Ok(batch.epochs.iter().filter(|(p, epoch)| stored.get(p) == Some(epoch)).copied().collect())
+    Ok(epochs.iter().filter(|(p, epoch)| stored.get(p) == Some(epoch)).copied().collect())
 }
 
 /// Those of the events that have a disposition.
-async fn ended(conn: &mut SqliteConnection, batch: &CommitBatch) -> Result<HashSet<EventId>, StoreError> {
+pub(super) async fn ended(
+    conn: &mut SqliteConnection,
+    ids: impl Iterator<Item = EventId>,
+) -> Result<HashSet<EventId>, StoreError> {
     let sql = "SELECT event FROM decisions WHERE event IN (SELECT unhex(value) FROM json_each(?))";
-    let list = id_list(batch.items.iter().map(|i| i.event.0));
+    let list = id_list(ids.map(|id| id.0));
     let found = sqlx::query(sql).bind(list).fetch_all(conn).await.map_err(failure)?;
     found.iter().map(|row| event_id(row, 0)).collect()
 }
 
+/// What a lane may do about an event.
+pub(super) fn fate(
+    held: &HashMap<PartitionId, Epoch>,
+    ended: &HashSet<EventId>,
+    partition: PartitionId,
+    event: EventId,
+) -> Committed {
+    if !held.contains_key(&partition) {
+        Committed::Fenced
+    } else if ended.contains(&event) {
+        Committed::Duplicate
+    } else {
+        Committed::Written
+    }
+}
+
 fn sort_out(batch: &CommitBatch, held: &HashMap<PartitionId, Epoch>, mut ended: HashSet<EventId>) -> Vec<Committed> {
-    let fate = |item: &NewDisposition| {
-        if !held.contains_key(&item.partition) {
-            Committed::Fenced
-        } else if ended.insert(item.event) {
-            Committed::Written
-        } else {
-            Committed::Duplicate
+    let mut committed = Vec::with_capacity(batch.items.len());
+    for item in &batch.items {
+        let fate = fate(held, &ended, item.partition, item.event);
+        if fate == Committed::Written {
+            ended.insert(item.event);
         }
-    };
-    batch.items.iter().map(fate).collect()
+        committed.push(fate);
+    }
+    committed
 }
 
 /// The chains of the items, their heads known or read.
@@ -175,6 +211,16 @@ async fn insert(
         }
     })
     .await?;
+    insert_lines(conn, lines).await?;
+    let asked =
+        |i: &&&NewDisposition| matches!(i.disposition, Disposition::Decided { outcome: Outcome::RequireApproval, .. });
+    let escalated: Vec<EventId> = written.iter().filter(asked).map(|i| i.event).collect();
+    let approvals = "INSERT INTO approvals (event, opened_at)";
+    rows::insert(conn, approvals, 2, &escalated, |q, event| q.bind(event.0).bind(at)).await
+}
+
+/// Writes audit records.
+pub(super) async fn insert_lines(conn: &mut SqliteConnection, lines: &[AuditRecord]) -> Result<(), StoreError> {
     let audit = "INSERT INTO audit (tenant, stream, seq, prev_hash, hash, body)";
     rows::insert(conn, audit, 6, lines, |q, line| {
         q.bind(line.tenant.as_str())
@@ -184,12 +230,7 @@ async fn insert(
             .bind(line.hash.as_slice())
             .bind(line.body.as_str())
     })
-    .await?;
-    let asked =
-        |i: &&&NewDisposition| matches!(i.disposition, Disposition::Decided { outcome: Outcome::RequireApproval, .. });
-    let escalated: Vec<EventId> = written.iter().filter(asked).map(|i| i.event).collect();
-    let approvals = "INSERT INTO approvals (event, opened_at)";
-    rows::insert(conn, approvals, 2, &escalated, |q, event| q.bind(event.0).bind(at)).await
+    .await
 }
 
 /// The number of a stream.

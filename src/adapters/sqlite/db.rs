@@ -113,7 +113,7 @@ impl Db {
     }
 }
 
-fn readers(path: &Path) -> SqlitePool {
+pub(super) fn readers(path: &Path) -> SqlitePool {
     // Not opened read-only: after a crash the first reader has to recover the WAL.
     let options = options(path).pragma("query_only", "ON");
     SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(BUSY_TIMEOUT).connect_lazy_with(options)
@@ -169,6 +169,8 @@ pub(super) fn failure(error: sqlx::Error) -> StoreError {
             5 | 6 | 10 | 13 | 14 => StoreError::Away(error.to_string()),
             // NOTADB
             26 => StoreError::Misfit("the file is no SQLite database".into()),
+            // TOOBIG, CONSTRAINT, MISMATCH: it is what was to be written.
+            18..=20 => StoreError::Refused(error.to_string()),
             _ => StoreError::Fault(error.to_string()),
         },
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {

@@ -88,8 +88,15 @@ async fn workers(conn: &mut SqliteConnection, since: i64) -> Result<Vec<WorkerRo
 }
 
 async fn partitions(conn: &mut SqliteConnection) -> Result<Vec<PartitionRow>, StoreError> {
-    let sql = "SELECT e.partition, count(*) FROM events e WHERE e.id >= (SELECT mark FROM fleet)
-               AND NOT EXISTS (SELECT 1 FROM decisions d WHERE d.event = e.id) GROUP BY e.partition";
+    // Above the mark, and below it those that wait for a next try.
+    let sql = "SELECT p.partition, count(*) FROM (
+                   SELECT e.partition FROM events e WHERE e.id >= (SELECT mark FROM fleet)
+                   AND NOT EXISTS (SELECT 1 FROM decisions d WHERE d.event = e.id)
+                   UNION ALL
+                   SELECT r.partition FROM retries r
+                   WHERE r.event < (SELECT mark FROM fleet) AND r.due_at IS NOT NULL
+                   AND NOT EXISTS (SELECT 1 FROM decisions d WHERE d.event = r.event)) p
+               GROUP BY p.partition";
     let mut backlogs = HashMap::new();
     for row in sqlx::query(sql).fetch_all(&mut *conn).await.map_err(failure)? {
         backlogs.insert(PartitionId(get(&row, 0)?), get::<i64>(&row, 1)?);
@@ -103,4 +110,17 @@ async fn partitions(conn: &mut SqliteConnection) -> Result<Vec<PartitionRow>, St
         partitions.push(PartitionRow { partition, owner, epoch: Epoch(get(&row, 2)?), backlog });
     }
     Ok(partitions)
+}
+
+pub(super) async fn ask_repair(db: &Db) -> Result<u64, StoreError> {
+    let mut tx = db.begin(Sync::Full).await?;
+    let asked = sqlx::query("UPDATE fleet SET repairs = repairs + 1 RETURNING repairs").fetch_one(tx.conn()?).await;
+    let count = get::<i64>(&asked.map_err(failure)?, 0)?;
+    tx.commit().await?;
+    Ok(count.unsigned_abs())
+}
+
+pub(super) async fn repairs(db: &Db) -> Result<u64, StoreError> {
+    let row = sqlx::query("SELECT repairs FROM fleet").fetch_one(db.readers()).await.map_err(failure)?;
+    Ok(get::<i64>(&row, 0)?.unsigned_abs())
 }

@@ -10,17 +10,25 @@ use super::db::{failure, writer_options};
 use crate::ports::StoreError;
 use crate::ports::store::FleetConstants;
 
+/// The schema's migrations, embedded; versions rise by one.
+const MIGRATIONS: [(i64, &str, &str); 7] = [
+    (1, "store", include_str!("../../../migrations/sqlite/0001_store.sql")),
+    (2, "retries", include_str!("../../../migrations/sqlite/0002_retries.sql")),
+    (3, "identity", include_str!("../../../migrations/sqlite/0003_identity.sql")),
+    (4, "approvals", include_str!("../../../migrations/sqlite/0004_approvals.sql")),
+    (5, "versions", include_str!("../../../migrations/sqlite/0005_versions.sql")),
+    (7, "retention", include_str!("../../../migrations/sqlite/0007_retention.sql")),
+    (8, "checkpoints", include_str!("../../../migrations/sqlite/0008_checkpoints.sql")),
+];
+
 /// The newest schema that this program knows.
-const NEWEST: i64 = 1;
+const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 
 fn migrator() -> Migrator {
-    Migrator::with_migrations(vec![Migration::new(
-        NEWEST,
-        "store".into(),
-        MigrationType::Simple,
-        include_str!("../../../migrations/sqlite/0001_store.sql").into_sql_str(),
-        false,
-    )])
+    let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(MIGRATIONS.into_iter().map(migration).collect())
 }
 
 /// Opens the file, made when it is not there, with the newest schema in it. `wanted` goes in at

@@ -7,15 +7,26 @@
 //! mark moves.
 
 mod accept;
+mod approvals;
 mod audit;
+mod checkpoints;
+mod checkup;
 mod commit;
 mod db;
+mod dead;
 mod fleet;
+mod keys;
 mod ledger;
 mod migrate;
 mod outbox;
 mod read;
+mod retention;
+mod retries;
 mod rows;
+mod tenants;
+mod versions;
+
+pub use checkup::checkup;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -26,10 +37,12 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::crypto::HeadCache;
-use crate::domain::{Epoch, EventId, PartitionId, TenantId, WorkerId, time};
+use crate::domain::retention::{Day, Expired, ExpiredDay};
+use crate::domain::{AuditBody, Epoch, EventId, Outcome, PartitionId, Scope, TenantId, WorkerId, time};
 use crate::ports::store::{
-    Accepted, AuditCursor, AuditLine, EventFilter, EventRecord, EventSummary, FleetConstants, FleetStatus, Ledger,
-    NewEvent, OutboxKind, OutboxRow, StoredEvent, WorkerRow,
+    Accepted, AuditCursor, AuditLine, DeadAct, DeadFilter, DeadLetter, DueRetry, EventFilter, EventRecord,
+    EventSummary, FleetConstants, FleetStatus, Ledger, NewEvent, OutboxKind, OutboxRow, PastAct, StoredEvent,
+    WorkerRow,
 };
 use crate::ports::{Clock, EventStore, Lane, StoreError};
 
@@ -44,6 +57,12 @@ struct Inner {
     db: db::Db,
     clock: Arc<dyn Clock>,
     constants: FleetConstants,
+}
+
+impl Inner {
+    fn now_ms(&self) -> i64 {
+        rows::millis(self.clock.now())
+    }
 }
 
 impl SqliteStore {
@@ -131,6 +150,10 @@ impl EventStore for SqliteStore {
         read::decisions(&self.0.db, ids).await
     }
 
+    async fn verdicts(&self, ids: &[EventId]) -> Result<Vec<(EventId, Outcome)>, StoreError> {
+        approvals::verdicts(&self.0.db, ids).await
+    }
+
     async fn pending_page(
         &self,
         partition: PartitionId,
@@ -166,8 +189,40 @@ impl EventStore for SqliteStore {
         tx.commit().await
     }
 
-    async fn event(&self, id: EventId) -> Result<Option<EventRecord>, StoreError> {
-        read::event(&self.0.db, id).await
+    async fn due_retries(&self, partition: PartitionId, limit: u32) -> Result<Vec<DueRetry>, StoreError> {
+        retries::due(&self.0.db, partition, limit, self.0.now_ms()).await
+    }
+
+    async fn dead_letters(&self, filter: &DeadFilter) -> Result<Vec<DeadLetter>, StoreError> {
+        dead::list(&self.0.db, filter).await
+    }
+
+    async fn replay_dead(&self, id: EventId, audit: &AuditBody) -> Result<DeadAct, StoreError> {
+        dead::act(&self.0.db, id, PastAct::Replayed, audit, self.0.now_ms()).await
+    }
+
+    async fn discard_dead(&self, id: EventId, audit: &AuditBody) -> Result<DeadAct, StoreError> {
+        dead::act(&self.0.db, id, PastAct::Discarded, audit, self.0.now_ms()).await
+    }
+
+    async fn ask_repair(&self) -> Result<u64, StoreError> {
+        fleet::ask_repair(&self.0.db).await
+    }
+
+    async fn repairs(&self) -> Result<u64, StoreError> {
+        fleet::repairs(&self.0.db).await
+    }
+
+    async fn event(&self, scope: &Scope, id: EventId) -> Result<Option<EventRecord>, StoreError> {
+        read::event(&self.0.db, scope, id).await
+    }
+
+    async fn expired_day(&self, day: Day) -> Result<Option<ExpiredDay>, StoreError> {
+        retention::expired_day(&self.0.db, day).await
+    }
+
+    async fn expired_ranges(&self) -> Result<Expired, StoreError> {
+        retention::expired_days(&self.0.db).await
     }
 
     async fn list_events(&self, filter: &EventFilter) -> Result<Vec<EventSummary>, StoreError> {

@@ -4,10 +4,10 @@ use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::db::{Db, failure};
 use super::rows::{self, EVENT, STANDING, event_id, get, id_list, moment, numbered, parsed, stored_event, tenant};
-use super::{Bytes, outbox};
-use crate::domain::{CorrelationId, Epoch, EventId, FailureClass, Outcome, PartitionId, TenantId, WorkerId};
+use super::{Bytes, approvals, dead, outbox, retries};
+use crate::domain::{CorrelationId, Epoch, EventId, FailureClass, Outcome, PartitionId, Scope, TenantId, WorkerId};
 use crate::ports::StoreError;
-use crate::ports::store::{Approval, Disposition, End, EventFilter, EventRecord, EventSummary, StoredEvent};
+use crate::ports::store::{Disposition, End, EventFilter, EventRecord, EventSummary, StoredEvent};
 
 /// What makes an event `e` one without a disposition.
 const NO_END: &str = "NOT EXISTS (SELECT 1 FROM decisions d WHERE d.event = e.id)";
@@ -39,6 +39,7 @@ pub(super) async fn pending_page(
     let sql = format!(
         "SELECT {EVENT} FROM events e
          WHERE e.id >= (SELECT mark FROM fleet) AND e.id > ? AND e.id < ? AND +e.partition = ? AND {NO_END}
+           AND NOT EXISTS (SELECT 1 FROM retries r WHERE r.event = e.id AND r.due_at IS NOT NULL)
          ORDER BY e.id LIMIT ?"
     );
     let asked = sqlx::query(AssertSqlSafe(sql))
@@ -55,17 +56,20 @@ pub(super) async fn events_since(db: &Db, since: EventId, limit: u32) -> Result<
     asked.fetch_all(db.readers()).await.map_err(failure)?.iter().map(stored_event).collect()
 }
 
-pub(super) async fn event(db: &Db, id: EventId) -> Result<Option<EventRecord>, StoreError> {
+pub(super) async fn event(db: &Db, scope: &Scope, id: EventId) -> Result<Option<EventRecord>, StoreError> {
     // One snapshot for all of it.
     let mut tx = db.readers().begin().await.map_err(failure)?;
-    let sql = format!("SELECT {EVENT} FROM events e WHERE e.id = ?");
-    let row = sqlx::query(AssertSqlSafe(sql)).bind(id.0).fetch_optional(&mut *tx).await.map_err(failure)?;
+    let sql = format!("SELECT {EVENT} FROM events e WHERE e.id = ?1 AND (?2 IS NULL OR e.tenant = ?2)");
+    let asked = sqlx::query(AssertSqlSafe(sql)).bind(id.0).bind(scope.tenant().map(TenantId::as_str));
+    let row = asked.fetch_optional(&mut *tx).await.map_err(failure)?;
     let Some(row) = row else { return Ok(None) };
     let record = EventRecord {
         event: stored_event(&row)?,
         end: end(&mut tx, id).await?,
-        approval: approval(&mut tx, id).await?,
+        approval: approvals::of_event(&mut tx, id).await?,
         unpublished: outbox::naming(&mut tx, id).await?,
+        retry: retries::state(&mut tx, id).await?,
+        past: dead::history(&mut tx, id).await?,
     };
     tx.rollback().await.map_err(failure)?;
     Ok(Some(record))
@@ -97,21 +101,6 @@ fn timings(bytes: &[u8]) -> Vec<u32> {
     bytes.as_chunks::<4>().0.iter().map(|micros| u32::from_le_bytes(*micros)).collect()
 }
 
-async fn approval(conn: &mut SqliteConnection, id: EventId) -> Result<Option<Approval>, StoreError> {
-    let sql = "SELECT a.opened_at, v.verdict, v.decided_at, v.decided_by, v.reason FROM approvals a
-               LEFT JOIN verdicts v ON v.event = a.event WHERE a.event = ?";
-    let row = sqlx::query(sql).bind(id.0).fetch_optional(conn).await.map_err(failure)?;
-    let Some(row) = row else { return Ok(None) };
-    let verdict = get::<Option<i64>>(&row, 1)?.map(|verdict| numbered(&Outcome::ALL, verdict)).transpose()?;
-    Ok(Some(Approval {
-        opened_at: moment(&row, 0)?,
-        verdict,
-        decided_at: get::<Option<i64>>(&row, 2)?.map(rows::from_millis),
-        decided_by: get(&row, 3)?,
-        reason: get(&row, 4)?,
-    }))
-}
-
 /// Walks the events from the newest back: what fits is found soon, what is rare takes the whole
 /// walk. An index by tenant would cost every accept for the sake of a list that people look at.
 pub(super) async fn list(db: &Db, filter: &EventFilter) -> Result<Vec<EventSummary>, StoreError> {
@@ -125,6 +114,7 @@ pub(super) async fn list(db: &Db, filter: &EventFilter) -> Result<Vec<EventSumma
         "SELECT {EVENT}, {STANDING} AS standing FROM events e
          LEFT JOIN decisions d ON d.event = e.id
          LEFT JOIN verdicts v ON v.event = e.id
+         LEFT JOIN retries r ON r.event = e.id
          WHERE e.id < coalesce(?1, x'ffffffffffffffffffffffffffffffffff')
            AND (?2 IS NULL OR e.tenant = ?2) AND (?3 IS NULL OR standing = ?3)
          ORDER BY e.id DESC LIMIT ?4"

@@ -138,15 +138,19 @@ pub(super) fn numbered<T: Copy>(all: &[T], number: i64) -> Result<T, StoreError>
 }
 
 /// Where an event stands, as a number: the outcome of the person's verdict, else of the decision;
-/// [`DEAD`]; [`RECEIVED`]. Of tables `v` (verdicts) and `d` (decisions), both left joined.
-pub(super) const STANDING: &str = "coalesce(v.verdict, d.outcome, CASE WHEN d.class IS NULL THEN 9 ELSE 8 END)";
+/// [`DEAD`]; [`RECEIVED`]; [`RETRYING`]. Of tables `v` (verdicts), `d` (decisions) and `r`
+/// (retries), all left joined.
+pub(super) const STANDING: &str = "coalesce(v.verdict, d.outcome,
+    CASE WHEN d.class IS NOT NULL THEN 8 WHEN r.due_at IS NULL THEN 9 ELSE 10 END)";
 const DEAD: i64 = 8;
 const RECEIVED: i64 = 9;
+const RETRYING: i64 = 10;
 
 /// Reads [`STANDING`].
 pub(super) fn status(standing: i64) -> Result<Status, StoreError> {
     match standing {
         RECEIVED => Ok(Status::Received),
+        RETRYING => Ok(Status::Retrying),
         DEAD => Ok(Status::Failed),
         outcome => Ok(numbered(&Outcome::ALL, outcome)?.status()),
     }
@@ -161,8 +165,25 @@ pub(super) fn standing(status: Status) -> Option<i64> {
             let outcome = Outcome::ALL.into_iter().find(|o| o.status() == status)?;
             number(&Outcome::ALL, &outcome)
         }
-        Status::Validated | Status::Processing | Status::Retrying => None,
+        Status::Retrying => Some(RETRYING),
+        Status::Validated | Status::Processing => None,
     }
+}
+
+/// Where an event stands; none where there is no such event.
+pub(super) async fn status_of(
+    conn: &mut SqliteConnection,
+    tenant: &TenantId,
+    id: EventId,
+) -> Result<Option<Status>, StoreError> {
+    let sql = format!(
+        "SELECT {STANDING} FROM events e LEFT JOIN decisions d ON d.event = e.id
+         LEFT JOIN verdicts v ON v.event = e.id LEFT JOIN retries r ON r.event = e.id
+         WHERE e.id = ? AND e.tenant = ?"
+    );
+    let asked = sqlx::query(AssertSqlSafe(sql)).bind(id.0).bind(tenant.as_str());
+    let row = asked.fetch_optional(conn).await.map_err(failure)?;
+    row.map(|row| status(get(&row, 0)?)).transpose()
 }
 
 /// The number of an outbox kind.

@@ -1,7 +1,8 @@
-//! Owns the talk with the API: one request a batch, sent again where that can help, each wait bounded.
+//! Owns the sending of batches to the API: one request a batch, sent again where that can help, each
+//! wait bounded.
 
-use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Response, StatusCode};
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -9,6 +10,10 @@ use super::answer::Answer;
 use super::input::Batch;
 use crate::cli::CliError;
 use crate::cli::args::Send as Args;
+use crate::cli::http::{Api, START_IT, WAIT_MAX, innermost, read, retry_after, said};
+
+/// Where events go.
+const PATH: &str = "/v1/events";
 
 /// How often one batch is sent at most.
 const ATTEMPTS_MAX: u32 = 8;
@@ -16,24 +21,12 @@ const ATTEMPTS_MAX: u32 = 8;
 /// How often a server that can't be reached at all is tried: mostly it is the wrong address.
 const CONNECTS_MAX: u32 = 3;
 
-/// The longest wait between two attempts, whatever the server asks for.
-const WAIT_MAX: Duration = Duration::from_secs(30);
-
-/// One request, its answer included.
-const REQUEST_MAX: Duration = Duration::from_secs(60);
-
-/// The largest answer that is read: 500 items of a few hundred bytes, with room for many errors.
-const ANSWER_MAX: usize = 16 << 20;
-
-const START_IT: &str = "check --url, and that the fleet runs there (`riskfleet up` starts one)";
 const GIVE_TOKEN: &str = "give an API key or JWT that may send for this tenant: --token or RISKFLEET_TOKEN";
 const SEND_AGAIN: &str = "send the same file again later: what was taken is not stored twice";
 
 /// A fleet's API.
 pub(super) struct Client {
-    http: reqwest::Client,
-    url: String,
-    token: Option<String>,
+    api: Api,
     tenant: Option<String>,
 }
 
@@ -46,20 +39,7 @@ enum Attempt {
 
 impl Client {
     pub(super) fn new(args: &Args) -> Result<Self, CliError> {
-        if !args.url.starts_with("http://") && !args.url.starts_with("https://") {
-            return Err(CliError::Misuse(format!("--url must begin with http:// or https://, not {:?}", args.url)));
-        }
-        let url = format!("{}/v1/events", args.url.trim_end_matches('/'));
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("riskfleet/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(Duration::from_secs(5))
-            .timeout(REQUEST_MAX)
-            // A redirect would carry the token and the events to wherever it points.
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|e| CliError::Api { url: url.clone(), why: innermost(&e), advice: START_IT })?;
-        let tenant = args.tenant.as_ref().map(ToString::to_string);
-        Ok(Self { http, url, token: token(args)?, tenant })
+        Ok(Self { api: Api::new(&args.access)?, tenant: args.tenant.as_ref().map(ToString::to_string) })
     }
 
     /// Sends a batch until it is answered, or sending again does not help.
@@ -81,14 +61,11 @@ impl Client {
     }
 
     fn error(&self, why: String, advice: &'static str) -> CliError {
-        CliError::Api { url: self.url.clone(), why, advice }
+        CliError::Api { url: self.api.shown(PATH), why, advice }
     }
 
     async fn attempt(&self, batch: &Batch) -> Attempt {
-        let mut request = self.http.post(&self.url).header(CONTENT_TYPE, "application/x-ndjson");
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
-        }
+        let mut request = self.api.request(Method::POST, PATH).header(CONTENT_TYPE, "application/x-ndjson");
         if let Some(tenant) = &self.tenant {
             request = request.header("x-tenant-id", tenant);
         }
@@ -110,17 +87,6 @@ impl Client {
     }
 }
 
-/// The token as given, or the first line of its file.
-fn token(args: &Args) -> Result<Option<String>, CliError> {
-    let Some(path) = &args.token_file else { return Ok(args.token.clone()) };
-    let text = std::fs::read_to_string(path).map_err(|e| CliError::Input {
-        file: path.display().to_string(),
-        why: e.to_string(),
-        advice: "check --token-file: it holds the token and nothing else",
-    })?;
-    Ok(text.lines().next().map(|line| line.trim().to_owned()))
-}
-
 /// What an answer means. Items, when there are as many as were sent; else a problem with the whole.
 fn judge(status: StatusCode, wait: Option<Duration>, answer: &Value, numbers: &[u64]) -> Attempt {
     let items = match (answer["items"].as_array(), numbers) {
@@ -132,8 +98,7 @@ fn judge(status: StatusCode, wait: Option<Duration>, answer: &Value, numbers: &[
     if items.len() == numbers.len() {
         return Attempt::Answered(numbers.iter().zip(items).map(|(n, item)| Answer::read(*n, item)).collect());
     }
-    let said = answer["detail"].as_str().or_else(|| answer["title"].as_str()).unwrap_or("no reason was given");
-    let why = format!("{status}: {said}");
+    let why = said(status, answer);
     match status.as_u16() {
         401 | 403 => Attempt::GiveUp { why, advice: GIVE_TOKEN },
         404 | 405 | 300..=399 => Attempt::GiveUp { why, advice: START_IT },
@@ -144,30 +109,4 @@ fn judge(status: StatusCode, wait: Option<Duration>, answer: &Value, numbers: &[
         }
         _ => Attempt::GiveUp { why, advice: "see what the API says is wrong, and mend the file or the options" },
     }
-}
-
-fn retry_after(response: &Response) -> Option<Duration> {
-    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds))
-}
-
-/// The answer's JSON; null where it is none.
-async fn read(mut response: Response) -> Result<Value, String> {
-    let mut text = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| innermost(&e))? {
-        if text.len() + chunk.len() > ANSWER_MAX {
-            return Err(format!("the answer is longer than {ANSWER_MAX} bytes"));
-        }
-        text.extend_from_slice(&chunk);
-    }
-    Ok(serde_json::from_slice(&text).unwrap_or(Value::Null))
-}
-
-/// The cause at the bottom: what reqwest wraps around it names the address once more.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
 }

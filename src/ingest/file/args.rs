@@ -13,7 +13,7 @@ pub struct FileArgs {
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
     /// The tenant of lines that name none
-    #[arg(long, value_name = "TENANT")]
+    #[arg(long, value_name = "TENANT", value_parser = TenantId::claimed)]
     pub tenant: Option<TenantId>,
     /// What makes the key of a line that has none, before its number; the file's hash when not
     /// given. What is piped in can't be hashed first, so its lines need a key or this

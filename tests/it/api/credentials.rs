@@ -20,8 +20,21 @@ fn claims(roles: &[&str]) -> Value {
     json!({"sub": "ann", "tenant_id": "acme", "roles": roles, "exp": NOW + 60})
 }
 
-fn token(roles: &[&str]) -> String {
+pub(super) fn token(roles: &[&str]) -> String {
     signed(&claims(roles), Algorithm::HS256, SECRET)
+}
+
+/// The claims of an administrator with one of them changed; null leaves it out.
+fn token_with(name: &str, value: Value) -> String {
+    let mut changed = claims(&["ADMIN"]);
+    changed[name] = value;
+    changed.as_object_mut().expect("an object").retain(|_, claim| !claim.is_null());
+    signed(&changed, Algorithm::HS256, SECRET)
+}
+
+/// A token that names no roles: a producer's.
+pub(super) fn producer_token() -> String {
+    token_with("roles", Value::Null)
 }
 
 async fn send(api: &Api, authorization: &str, more: &[(&str, &str)]) -> Answer {
@@ -32,13 +45,17 @@ async fn send(api: &Api, authorization: &str, more: &[(&str, &str)]) -> Answer {
 #[tokio::test]
 async fn the_roles_decide_who_may_send_and_who_may_see() {
     let api = Api::closed();
-    for (role, status) in [("ADMIN", 202), ("ANALYST", 200), ("APPROVER", 403), ("VIEWER", 403), ("ROOT", 403)] {
+    let sends = [("ADMIN", 202), ("ANALYST", 200), ("APPROVER", 403), ("VIEWER", 403), ("OPERATOR", 403)];
+    for (role, status) in sends {
         let sent = send(&api, &token(&[role]), &[]).await;
         assert_eq!(sent.status.as_u16(), status, "{role}: {}", sent.text);
         let seen = api.get("/v1/tenant/context", &[("authorization", &token(&[role]))]).await;
-        assert_eq!(seen.status.as_u16(), if role == "ROOT" { 403 } else { 200 }, "{role}");
+        assert_eq!(seen.status.as_u16(), if role == "OPERATOR" { 403 } else { 200 }, "{role}");
     }
     assert_eq!(send(&api, &token(&[]), &[]).await.problem(), (403, "forbidden".into()));
+    let refused = send(&api, &token(&["VIEWER"]), &[]).await;
+    let why = "the permission `create` is missing: one of the roles ADMIN, ANALYST has it";
+    assert_eq!(refused.json["detail"], why);
     let both = [("authorization", token(&["VIEWER", "ADMIN"]))];
     let seen = api.get("/v1/tenant/context", &[(both[0].0, &both[0].1), ("x-correlation-id", "c")]).await;
     let want = json!({"tenant_id": "acme", "correlation_id": "c", "subject": "ann", "roles": ["VIEWER", "ADMIN"],
@@ -49,16 +66,7 @@ async fn the_roles_decide_who_may_send_and_who_may_see() {
 #[tokio::test]
 async fn a_token_that_does_not_hold_is_401() {
     let api = Api::closed();
-    let with = |name: &str, value: Value| {
-        let mut changed = claims(&["ADMIN"]);
-        changed[name] = value;
-        signed(&changed, Algorithm::HS256, SECRET)
-    };
-    let without = |name: &str| {
-        let mut changed = claims(&["ADMIN"]);
-        changed.as_object_mut().expect("an object").remove(name);
-        signed(&changed, Algorithm::HS256, SECRET)
-    };
+    let (with, without) = (token_with, |name: &str| token_with(name, Value::Null));
     let unsigned = {
         let good = token(&["ADMIN"]);
         let payload = good.split('.').nth(1).expect("three parts").to_owned();
@@ -82,7 +90,10 @@ async fn a_token_that_does_not_hold_is_401() {
         without("exp"),
         without("sub"),
         without("tenant_id"),
-        without("roles"),
+        token(&["ROOT"]),
+        token(&["ADMIN", "ROOT"]),
+        token(&["PRODUCER"]),
+        token(&["admin"]),
     ];
     for authorization in bad {
         let refused = send(&api, &authorization, &[]).await;
@@ -93,6 +104,31 @@ async fn a_token_that_does_not_hold_is_401() {
     assert!(api.intake.seen.lock().expect("held").is_empty());
     for good in [with("exp", json!(NOW - 29)), with("nbf", json!(NOW + 29)), with("aud", json!(["riskfleet"]))] {
         assert!(send(&api, &good, &[]).await.status.is_success());
+    }
+}
+
+#[tokio::test]
+async fn a_token_without_roles_is_a_producers_as_it_always_was() {
+    let api = Api::closed();
+    let producer = producer_token();
+    assert_eq!(send(&api, &producer, &[]).await.status, StatusCode::ACCEPTED);
+    let seen = api.get("/v1/tenant/context", &[("authorization", &producer)]).await;
+    assert_eq!((seen.status, &seen.json["roles"]), (StatusCode::OK, &json!(["PRODUCER"])));
+}
+
+#[tokio::test]
+async fn only_an_operator_may_be_of_no_tenant_and_cannot_choose_one() {
+    let api = Api::closed();
+    let claims = |roles: &[&str]| json!({"sub": "ops", "roles": roles, "exp": NOW + 60});
+    let of = |roles: &[&str]| signed(&claims(roles), Algorithm::HS256, SECRET);
+    let operator = of(&["OPERATOR"]);
+    let path = "/v1/tenant/context";
+    assert_eq!(api.get(path, &[("authorization", &operator)]).await.problem(), (403, "forbidden".into()));
+    let chosen = [("authorization", operator.as_str()), ("x-tenant-id", "acme")];
+    assert_eq!(api.get(path, &chosen).await.problem(), (403, "tenant-mismatch".into()));
+    for roles in [&["OPERATOR", "VIEWER"][..], &["ADMIN"], &[]] {
+        let refused = api.get(path, &[("authorization", &of(roles))]).await;
+        assert_eq!(refused.problem(), (401, "unauthorized".into()), "{roles:?}");
     }
 }
 

@@ -3,21 +3,24 @@
 
 use super::Api;
 use axum::http::StatusCode;
+use riskfleet::api::{Plane, openapi};
 use serde_json::Value;
 use std::sync::LazyLock;
 
-static DOCUMENT: LazyLock<Value> =
-    LazyLock::new(|| serde_json::to_value(riskfleet::api::openapi()).expect("a document"));
+static DOCUMENT: LazyLock<Value> = LazyLock::new(|| serde_json::to_value(openapi(Plane::Whole)).expect("a document"));
 
 /// The document's name of a route.
 fn documented_path(path: &str) -> String {
     let path = path.split('?').next().unwrap_or_default();
-    let parts: Vec<&str> = path.split('/').collect();
-    match parts.as_slice() {
-        ["", "v1", "events", _] => "/v1/events/{id}".into(),
-        ["", "v1", "events", _, rest] => format!("/v1/events/{{id}}/{rest}"),
-        _ => path.to_owned(),
-    }
+    let paths = DOCUMENT["paths"].as_object().expect("paths");
+    let fits = |template: &str| {
+        let (asked, named) = (path.split('/'), template.split('/'));
+        asked.clone().count() == named.clone().count()
+            && asked.zip(named).all(|(part, name)| part == name || (name.starts_with('{') && !part.is_empty()))
+    };
+    // A route that is spelled out goes before one with a parameter.
+    let found = paths.keys().find(|name| *name == path).or_else(|| paths.keys().find(|name| fits(name)));
+    found.cloned().unwrap_or_else(|| path.to_owned())
 }
 
 /// Holds an answer against the document. What no route answers (404 of no route, 405) and the
@@ -92,13 +95,37 @@ async fn the_document_is_served_and_names_every_route() {
         "/health/ready",
         "/metrics",
         "/openapi.json",
+        "/v1/approvals",
+        "/v1/approvals/{event_id}",
+        "/v1/approvals/{event_id}/approve",
+        "/v1/approvals/{event_id}/claim",
+        "/v1/approvals/{event_id}/comments",
+        "/v1/approvals/{event_id}/reject",
+        "/v1/approvals/{event_id}/release",
+        "/v1/audit",
+        "/v1/audit/checkpoints",
+        "/v1/audit/public-key",
         "/v1/compliance",
+        "/v1/dead-letters",
+        "/v1/dead-letters/{id}",
+        "/v1/dead-letters/{id}/discard",
+        "/v1/dead-letters/{id}/replay",
         "/v1/events",
         "/v1/events/{id}",
         "/v1/events/{id}/decision",
         "/v1/events/{id}/timeline",
+        "/v1/fleet",
+        "/v1/fleet/repair",
+        "/v1/keys",
+        "/v1/keys/{id}/revoke",
+        "/v1/retention/sweep",
         "/v1/risk",
         "/v1/tenant/context",
+        "/v1/tenants",
+        "/v1/tenants/{id}",
+        "/v1/tenants/{id}/hold",
+        "/v1/tenants/{id}/release",
+        "/v1/tenants/{id}/retention",
     ];
     assert_eq!(paths, want);
     for path in &want[5..] {
@@ -109,6 +136,22 @@ async fn the_document_is_served_and_names_every_route() {
             assert_eq!(problem, "#/components/schemas/Problem", "{path} {status}");
         }
     }
+}
+
+#[test]
+fn each_plane_documents_what_it_answers_and_nothing_else() {
+    let paths = |plane| -> Vec<String> {
+        let document = serde_json::to_value(openapi(plane)).expect("a document");
+        let paths = document["paths"].as_object().expect("paths");
+        paths.keys().filter(|path| path.starts_with("/v1")).cloned().collect()
+    };
+    let (producers, control) = (paths(Plane::Producers), paths(Plane::Control));
+    let governing =
+        ["/v1/dead-letters", "/v1/fleet", "/v1/tenants", "/v1/retention", "/v1/keys", "/v1/approvals", "/v1/audit"];
+    let governs = |path: &String| governing.iter().any(|begin| path.starts_with(begin));
+    assert!(!producers.iter().any(governs));
+    assert!(control.iter().all(governs));
+    assert_eq!(producers.len() + control.len(), paths(Plane::Whole).len());
 }
 
 #[tokio::test]

@@ -26,7 +26,14 @@ fn received(n: u8, event: &str) -> EventRecord {
         correlation_id: CorrelationId::parse("corr").expect("legal"),
         body: body.canonical().into(),
     };
-    EventRecord { event, end: None, approval: None, unpublished: vec![OutboxKind::Accept] }
+    EventRecord {
+        event,
+        end: None,
+        approval: None,
+        unpublished: vec![OutboxKind::Accept],
+        retry: None,
+        past: Vec::new(),
+    }
 }
 
 fn end(disposition: Disposition) -> Option<End> {
@@ -92,11 +99,11 @@ async fn a_decision_is_shown_with_timings_and_the_persons_verdict() {
     assert_eq!((&read.json["final_outcome"], &read.json["trail"][1]["micros"]), (&Value::Null, &json!(2)));
     assert_eq!(api.get(&format!("/v1/events/{id}"), &[]).await.json["status"], "escalated");
     record.approval = Some(Approval {
-        opened_at: time::from_millis(BORN_MS + 40),
         verdict: Some(Outcome::Rejected),
         decided_at: Some(time::from_millis(BORN_MS + 90)),
         decided_by: Some("bob".into()),
         reason: Some("no".into()),
+        ..Approval::opened(time::from_millis(BORN_MS + 40))
     });
     api.store.put(record);
     let read = api.get(&path, &[]).await;
@@ -114,6 +121,7 @@ async fn a_decision_is_shown_with_timings_and_the_persons_verdict() {
         "outcome_published",
         "approval_opened",
         "approval_decided",
+        "verdict_published",
     ];
     assert_eq!(names, want);
     assert_eq!((&steps[7]["by"], &steps[7]["detail"]["reason"]), (&json!("bob"), &json!("no")));

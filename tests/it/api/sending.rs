@@ -179,6 +179,27 @@ async fn what_passes_is_503_with_the_time_to_come_again() {
 }
 
 #[tokio::test]
+async fn who_sends_too_much_is_429_with_the_time_to_come_again() {
+    let api = Api::open();
+    let tenant = riskfleet::domain::TenantId::parse("acme").expect("legal");
+    let wait = |ms| Duration::from_millis(ms);
+    let cases = [
+        (IntakeError::TenantFull { tenant: tenant.clone(), retry_after: wait(1) }, "tenant-queue-full", "1"),
+        (IntakeError::RateLimited { tenant, retry_after: wait(2_001) }, "rate-limited", "3"),
+    ];
+    for (error, kind, seconds) in cases {
+        *api.intake.refusal.lock().expect("held") = Some(error);
+        let event = r#"[{"kind":"risk","version":"1","idempotency_key":"a"}]"#;
+        for refused in [api.send("k", &[]).await, api.post("/v1/events", &[], event).await] {
+            assert_eq!(refused.problem(), (429, kind.into()));
+            assert_eq!(refused.header("retry-after"), Some(seconds));
+            let body: serde_json::Value = serde_json::from_str(&refused.text).expect("JSON");
+            assert!(body["detail"].as_str().expect("a detail").contains("tenant acme"), "{body}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn time_and_numbers_of_requests_are_bounded() {
     let api = Api::limited(Limits { requests_max: 1, request_timeout: Duration::from_millis(300), ..LIMITS });
     *api.intake.delay.lock().expect("held") = Duration::from_secs(60);

@@ -18,7 +18,7 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Exchange
 use riskfleet::adapters::memory::broker::InboxMessage;
 use riskfleet::adapters::rabbitmq::{Names, QueueKind, RabbitBroker, RabbitConfig};
 use riskfleet::domain::{PartitionId, TenantId};
-use riskfleet::ports::{Broker, BrokerError, Entropy};
+use riskfleet::ports::{Broker, BrokerError, Entropy, Route};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{broadcast, mpsc};
 
@@ -56,8 +56,10 @@ impl Server {
         let mut queues = vec![self.names.inbox(), self.names.rejected()];
         let mut exchanges = vec![self.names.events(), self.names.decisions(), self.names.inbox()];
         for p in (0..4).map(PartitionId) {
-            queues.push(self.names.partition(p));
-            exchanges.push(self.names.consumed(p));
+            for route in [Route::normal(p), Route::bulk(p)] {
+                queues.push(self.names.packs(route));
+                exchanges.push(self.names.consumed(route));
+            }
         }
         for queue in queues {
             channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.expect("deleted");
@@ -67,9 +69,9 @@ impl Server {
         }
     }
 
-    async fn delete_queue(&self, partition: PartitionId) {
+    async fn delete_queue(&self, route: Route) {
         let (_connection, channel) = raw().await;
-        let queue = self.names.partition(partition);
+        let queue = self.names.packs(route);
         channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.expect("deleted");
     }
 
@@ -240,9 +242,12 @@ async fn a_deleted_queue_ends_its_subscription_and_is_made_again() {
     // The old delivery may no longer count as acknowledged.
     drop(lost);
     // Packs for the vanished queue and for another one, mixed: each gets where it belongs, once.
-    let packs = (0..400).map(|n| pack(PartitionId(n % 2), usize::from(n))).collect();
+    let packs = (0..400).map(|n| pack(if n % 2 == 0 { P } else { Route::bulk(P.partition) }, n)).collect();
     publish(broker, packs).await;
-    assert_eq!((server.broker.waiting(P).await, server.broker.waiting(PartitionId(1)).await), (Ok(200), Ok(200)));
+    assert_eq!(
+        (server.broker.waiting(P).await, server.broker.waiting(Route::bulk(P.partition)).await),
+        (Ok(200), Ok(200))
+    );
     let again = subscribe(broker, 5).await;
     assert!(again.created, "the publisher made it, but no worker has consumed it yet");
     server.clean().await;

@@ -76,14 +76,15 @@ async fn explain_tells_the_whole_way() {
     let line = format!("riskfleet explain {}", event.id);
     let (exit, out, _) = shell(&fleet.store, &line).await;
     assert_eq!(exit, Exit::Done);
-    assert!(out.contains("published  it stands in the outbox: not known to have reached the broker"), "{out}");
-    assert!(out.contains("decided  waits for the worker that owns its partition: not decided yet"), "{out}");
+    assert!(out.contains("published  it stands in the outbox, for 0 s: not known to have reached the broker"), "{out}");
+    assert!(out.contains("\nit waits: no worker reports") && out.contains("decided  not yet"), "{out}");
     fleet.decide(&event, true).await;
     let (exit, out, _) = shell(&fleet.store, &line).await;
     let sha = out.split("SHA-256 ").nth(1).map(|rest| rest[..64].to_owned()).expect("a hash");
     let want = format!(
         "\
 event {id} of tenant globex is escalated
+it waits: for a person, who was asked 0 s ago, at 2026-11-21T10:00:01.007Z
   2026-11-21T10:00:01.000Z  accepted  stored for tenant globex in partition p000
                               · correlation id request-1
                             published  the broker has confirmed it
@@ -98,6 +99,7 @@ event {id} of tenant globex is escalated
                               · a compliance event with a regulatory flag is decided by a person [REGULATORY_FLAG of baseline/regulatory_flags] (regulatory_flags = [\"AML\"])
   2026-11-21T10:00:01.007Z  committed  decision and audit record in one transaction, 7 ms after the accept
                             outcome published  the broker has confirmed it
+  2026-11-21T10:00:01.007Z  approval opened  a person is asked
   …                         approval  waits for a person since 2026-11-21T10:00:01.007Z
                             replay  reproduced: deciding again gives the stored bytes (SHA-256 {sha})
 ",
@@ -122,11 +124,11 @@ async fn explain_tells_of_verdicts_dead_letters_and_outcomes_not_yet_published()
     let at = time::from_millis(super::shelf::T0);
     let record = shelf.events.get_mut(&event.id).expect("there");
     record.approval = Some(Approval {
-        opened_at: at,
         verdict: Some(Outcome::Rejected),
         decided_at: Some(at),
         decided_by: Some("ada".into()),
         reason: Some("no papers\x1b[2J".into()),
+        ..Approval::opened(at)
     });
     let (_, out, _) = shell(&shelf, &line).await;
     assert!(out.contains("is rejected\n") && out.contains("approval  REJECTED by ada"), "{out}");

@@ -77,9 +77,7 @@ async fn run(url: &str, text: &str, json: bool) -> (Exit, String, String) {
     let file = File::new(text);
     let args = args::Send {
         file: file.0.clone(),
-        url: url.into(),
-        token: Some("secret".into()),
-        token_file: None,
+        access: args::Access { url: url.into(), token: Some("secret".into()), token_file: None },
         tenant: Some("acme".parse().expect("legal")),
         json,
     };
@@ -158,7 +156,8 @@ async fn what_stops_the_whole_is_said_with_what_to_do() {
     assert_eq!(exit, Exit::Failed);
     assert!(err.contains(": it is empty\n  next: give one event"), "{err}");
     let gone = File::new("x").0.clone();
-    let args = args::Send { file: gone, url, token: None, token_file: None, tenant: None, json: false };
+    let access = args::Access { url, token: None, token_file: None };
+    let args = args::Send { file: gone, access, tenant: None, json: false };
     let (mut out, mut err) = (Vec::new(), Vec::new());
     assert_eq!(send(&args, &mut Screen::plain(&mut out, &mut err)).await, Exit::Failed);
     assert!(String::from_utf8_lossy(&err).contains("No such file"), "{}", String::from_utf8_lossy(&err));

@@ -6,18 +6,19 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Parser;
 use riskfleet::adapters::memory::store::MemoryStore;
-use riskfleet::cli::args::{Cli, Command};
-use riskfleet::cli::{Exit, Screen, run};
+use riskfleet::cli::args::{Audit, Cli, Command};
+use riskfleet::cli::{AuditSources, Exit, Screen, audit_list, audit_verify, run};
 use riskfleet::domain::audit::sha256;
 use riskfleet::domain::partition::partition_of;
 use riskfleet::domain::{
-    AuditBody, CorrelationId, Epoch, Event, EventBody, EventId, IdempotencyKey, PartitionId, Snapshot, Stream,
-    TenantId, WorkerId, parse, time,
+    AuditBody, CorrelationId, Epoch, Event, EventBody, EventId, IdempotencyKey, Outcome, PartitionId, Scope, Snapshot,
+    Stream, TenantId, WorkerId, parse, time,
 };
 use riskfleet::pipeline::{self, Policy};
 use riskfleet::ports::store::{
-    Accepted, AuditCursor, AuditLine, CommitBatch, Committed, Disposition, EventFilter, EventRecord, EventSummary,
-    FleetConstants, FleetStatus, Ledger, NewDisposition, NewEvent, OutboxKind, OutboxRow, StoredEvent, WorkerRow,
+    Accepted, AuditCursor, AuditLine, CommitBatch, Committed, DeadAct, DeadFilter, DeadLetter, Disposition, DueRetry,
+    EventFilter, EventRecord, EventSummary, FleetConstants, FleetStatus, Ledger, NewDisposition, NewEvent, OutboxKind,
+    OutboxRow, StoredEvent, WorkerRow,
 };
 use riskfleet::ports::{Clock, EventStore, Lane, StoreError};
 use std::collections::BTreeMap;
@@ -38,6 +39,8 @@ pub(super) struct Shelf {
     pub(super) events: BTreeMap<EventId, EventRecord>,
     pub(super) audit: Vec<AuditLine>,
     pub(super) fleet: Option<FleetStatus>,
+    /// How many pending events are older than any that is asked for.
+    pub(super) older: usize,
 }
 
 #[async_trait]
@@ -78,14 +81,20 @@ impl EventStore for Shelf {
     async fn decisions(&self, _: &[EventId]) -> Result<Vec<(EventId, TenantId, Bytes)>, StoreError> {
         unreachable!("no command reads so")
     }
+    async fn verdicts(&self, _: &[EventId]) -> Result<Vec<(EventId, Outcome)>, StoreError> {
+        unreachable!("no command reads so")
+    }
     async fn pending_page(
         &self,
-        _: PartitionId,
+        partition: PartitionId,
         _: Option<EventId>,
-        _: EventId,
-        _: u32,
+        before: EventId,
+        limit: u32,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        unreachable!("no command reads so")
+        let Some(record) = self.events.get(&before).filter(|r| r.event.partition == partition) else {
+            return Ok(Vec::new());
+        };
+        Ok(vec![record.event.clone(); self.older.min(limit as usize)])
     }
     async fn mark(&self) -> Result<EventId, StoreError> {
         unreachable!("no command reads so")
@@ -99,7 +108,7 @@ impl EventStore for Shelf {
     async fn keep_rejected(&self, _: Uuid, _: &str, _: &[u8]) -> Result<(), StoreError> {
         unreachable!("a reading command")
     }
-    async fn event(&self, id: EventId) -> Result<Option<EventRecord>, StoreError> {
+    async fn event(&self, _: &Scope, id: EventId) -> Result<Option<EventRecord>, StoreError> {
         Ok(self.events.get(&id).cloned())
     }
     async fn list_events(&self, _: &EventFilter) -> Result<Vec<EventSummary>, StoreError> {
@@ -112,6 +121,24 @@ impl EventStore for Shelf {
         let key = |l: &AuditLine| (l.record.tenant.clone(), l.record.stream, l.record.seq);
         let start = after.map_or(0, |c| self.audit.partition_point(|l| key(l) <= (c.tenant.clone(), c.stream, c.seq)));
         Ok(self.audit.iter().skip(start).take(limit as usize).cloned().collect())
+    }
+    async fn due_retries(&self, _: PartitionId, _: u32) -> Result<Vec<DueRetry>, StoreError> {
+        unreachable!("a reading command")
+    }
+    async fn dead_letters(&self, _: &DeadFilter) -> Result<Vec<DeadLetter>, StoreError> {
+        unreachable!("no command reads so")
+    }
+    async fn replay_dead(&self, _: EventId, _: &AuditBody) -> Result<DeadAct, StoreError> {
+        unreachable!("a reading command")
+    }
+    async fn discard_dead(&self, _: EventId, _: &AuditBody) -> Result<DeadAct, StoreError> {
+        unreachable!("a reading command")
+    }
+    async fn ask_repair(&self) -> Result<u64, StoreError> {
+        unreachable!("a reading command")
+    }
+    async fn repairs(&self) -> Result<u64, StoreError> {
+        unreachable!("no command reads so")
     }
     async fn ledger(&self) -> Result<Ledger, StoreError> {
         unreachable!("only for progress")
@@ -165,19 +192,8 @@ impl Fleet {
         self.count += 1;
         let at = T0 + u64::from(self.count) * 1_000;
         self.clock.set(at);
-        let body = parse::event(text.as_bytes(), parse::Given::default()).expect("valid").body;
-        let id = EventId::mint(at, [self.count; 10]);
-        let correlation_id = CorrelationId::parse(&format!("request-{}", self.count)).expect("legal");
-        let canonical = body.canonical();
-        let new = NewEvent {
-            id,
-            tenant: body.tenant_id.clone(),
-            key: IdempotencyKey::parse(&format!("key-{}", self.count)).expect("legal"),
-            correlation_id: correlation_id.clone(),
-            partition: partition_of(&body.tenant_id, PARTITIONS),
-            payload_hash: sha256(&canonical),
-            body: canonical.into(),
-        };
+        let (new, body) = new_event(text, at, self.count);
+        let (id, correlation_id) = (new.id, new.correlation_id.clone());
         let accepted = self.store.accept_batch(Uuid::from_u128(u128::from(self.count)), &[new]).await;
         assert_eq!(accepted.expect("accepted"), [Accepted::Fresh]);
         Event { id, correlation_id, body }
@@ -214,43 +230,63 @@ impl Fleet {
     pub(super) async fn shelf(&self, ids: &[EventId]) -> Shelf {
         let mut shelf = Shelf { fleet: self.store.fleet_status().await.ok(), ..Shelf::default() };
         for id in ids {
-            shelf.events.insert(*id, self.store.event(*id).await.expect("read").expect("stored"));
+            shelf.events.insert(*id, self.store.event(&Scope::Fleet, *id).await.expect("read").expect("stored"));
         }
         shelf.audit = self.store.audit_page(None, 1_000).await.expect("read");
         shelf
     }
 }
 
+/// An event as ingest would accept it, minted at `at`; `n` makes it another than the others.
+fn new_event(text: &str, at: u64, n: u8) -> (NewEvent, EventBody) {
+    let body = parse::event(text.as_bytes(), parse::Given::default()).expect("valid").body;
+    let canonical = body.canonical();
+    let new = NewEvent {
+        id: EventId::mint(at, [n; 10]),
+        tenant: body.tenant_id.clone(),
+        key: IdempotencyKey::parse(&format!("key-{n}")).expect("legal"),
+        correlation_id: CorrelationId::parse(&format!("request-{n}")).expect("legal"),
+        partition: partition_of(&body.tenant_id, PARTITIONS),
+        payload_hash: sha256(&canonical),
+        body: canonical.into(),
+    };
+    (new, body)
+}
+
+/// Accepts an event into any store of [`PARTITIONS`] partitions; one a hundredth of a second.
+pub(super) async fn accept_into(store: &dyn EventStore, text: &str, at: u64) -> EventId {
+    let n = u8::try_from(at / 10 % 251).expect("below 251");
+    let (new, _) = new_event(text, at, n);
+    let accepted = store.accept_batch(Uuid::from_u128(u128::from(at)), std::slice::from_ref(&new)).await;
+    assert_eq!(accepted.expect("accepted"), [Accepted::Fresh]);
+    new.id
+}
+
 /// The audit record of a decision, all but its place.
 pub(super) fn audit_body(event: &EventBody, id: EventId, decision: &[u8], at: DateTime<Utc>) -> AuditBody {
+    let chain = (event.tenant_id.clone(), Stream::Workflow);
     AuditBody {
-        tenant_id: event.tenant_id.clone(),
-        stream: Stream::Workflow,
-        seq: 0,
-        at,
-        actor: format!("worker:{WORKER}"),
-        action: "decision_made".into(),
-        resource_type: "event".into(),
-        resource_id: id.to_string(),
         event_id: Some(id),
         outcome: Some("APPROVED".into()),
-        versions: None,
         reason_codes: vec!["WITHIN_LIMITS".into()],
-        reason: None,
-        correlation_id: None,
-        previous: None,
-        new: None,
         event_sha256: Some(hex::encode(sha256(&event.canonical()))),
         decision_sha256: Some(hex::encode(sha256(decision))),
+        ..AuditBody::new(chain, at, format!("worker:{WORKER}"), "decision_made", ("event", id.to_string()))
     }
 }
 
 /// Runs a command line; gives the exit, standard output and standard error.
 pub(super) async fn shell(store: &dyn EventStore, line: &str) -> (Exit, String, String) {
     let cli = Cli::try_parse_from(line.split(' ')).expect("a command line");
-    let Command::Read(command) = cli.command else { panic!("a reading command: {line}") };
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let exit = run(&command, store, &mut Screen::plain(&mut out, &mut err)).await;
+    let mut screen = Screen::plain(&mut out, &mut err);
+    let sources = AuditSources { store, checkpoints: None, public_key: None };
+    let exit = match cli.command {
+        Command::Read(command) => run(&command, store, &mut screen).await,
+        Command::Audit(Audit::List(args)) => audit_list(&args, store, &mut screen).await,
+        Command::Audit(Audit::Verify(args)) => audit_verify(&args, &sources, &mut screen).await,
+        _ => panic!("a reading command: {line}"),
+    };
     (exit, String::from_utf8(out).expect("text"), String::from_utf8(err).expect("text"))
 }
 

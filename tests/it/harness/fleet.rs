@@ -93,6 +93,15 @@ impl Fleet {
         process
     }
 
+    /// Starts a worker with some settings of its own and waits until it is ready.
+    pub(crate) async fn worker_with(&self, name: &str, own: &[(&str, &str)]) -> Process {
+        let mut settings = self.settings();
+        settings.extend(own.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        let mut process = Process::start(name, Program::Worker, &[], &settings, &self.dir);
+        process.ready().await;
+        process
+    }
+
     /// Starts a worker and waits until it is ready.
     pub(crate) async fn worker(&self, name: &str) -> Process {
         self.worker_at(name, &super::amqp_url()).await
@@ -222,6 +231,8 @@ async fn sweep(ns: &str, dir: &Path, keep_logs: bool) {
     if let Ok(pool) = PgPoolOptions::new().max_connections(1).connect(&super::postgres_url()).await {
         let drop = sqlx::AssertSqlSafe(format!("DROP SCHEMA IF EXISTS {ns} CASCADE"));
         let _ = sqlx::query(drop).execute(&pool).await;
+        let roles = sqlx::AssertSqlSafe(format!("DROP ROLE IF EXISTS {ns}_api, {ns}_worker, {ns}_retention"));
+        let _ = sqlx::query(roles).execute(&pool).await;
     }
     let connection = connect(&super::amqp_url()).await;
     if let Ok(channel) = connection.create_channel().await {

@@ -15,6 +15,7 @@ use super::fleet::http;
 pub(crate) enum Program {
     Ingest,
     Worker,
+    Console,
     Operator,
 }
 
@@ -23,6 +24,7 @@ impl Program {
         match self {
             Self::Ingest => env!("CARGO_BIN_EXE_riskfleet-ingest"),
             Self::Worker => env!("CARGO_BIN_EXE_riskfleet-worker"),
+            Self::Console => env!("CARGO_BIN_EXE_riskfleet-console"),
             Self::Operator => env!("CARGO_BIN_EXE_riskfleet"),
         }
     }
@@ -56,7 +58,25 @@ impl Process {
         settings: &BTreeMap<String, String>,
         dir: &Path,
     ) -> Self {
+        Self::start_at(free_addr(), name, program, args, settings, dir)
+    }
+
+    /// Starts `riskfleet up` on the folder `data`, on a port of its own.
+    pub(crate) fn up(data: &Path, settings: &BTreeMap<String, String>, dir: &Path) -> Self {
         let addr = free_addr();
+        let data = data.to_str().expect("a readable path");
+        let args = ["up", "--data", data, "--http", &addr.to_string()];
+        Self::start_at(addr, "up", Program::Operator, &args, settings, dir)
+    }
+
+    fn start_at(
+        addr: SocketAddr,
+        name: &str,
+        program: Program,
+        args: &[&str],
+        settings: &BTreeMap<String, String>,
+        dir: &Path,
+    ) -> Self {
         let log = dir.join(format!("{name}.log"));
         let file = std::fs::File::create(&log).expect("create a log file");
         let mut command = program.command(settings);
@@ -64,6 +84,11 @@ impl Process {
         command.stdout(file.try_clone().expect("share the log file")).stderr(file);
         let child = command.spawn().unwrap_or_else(|e| panic!("failed to start {name}: {e}"));
         Self { name: name.into(), child, addr, log }
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// The URL of a path on it.

@@ -1,6 +1,6 @@
 //! Clauses of `commit_batch` and of the claims that fence it.
 
-use riskfleet::domain::{Epoch, Outcome, PartitionId, Status};
+use riskfleet::domain::{Epoch, Outcome, PartitionId, Scope, Status};
 use riskfleet::ports::store::{Approval, Committed, End, NewEvent, OutboxKind};
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::fixture::{Fixture, approved, dead, decided, tenant};
 use super::outboxes::take;
 
 async fn status(f: &Fixture, event: &NewEvent) -> Status {
-    f.store.event(event.id).await.expect("reads").expect("is stored").status()
+    f.store.event(&Scope::Fleet, event.id).await.expect("reads").expect("is stored").status()
 }
 
 /// Two tenants that live in different partitions.
@@ -37,12 +37,12 @@ pub(super) async fn a_commit_writes_everything_together(f: &Fixture) {
     let batch = owner.batch(f, items);
     assert_eq!(owner.commit_batch(&batch).await, [Committed::Written; 4]);
     for item in &batch.items {
-        let record = f.store.event(item.event).await.expect("reads").expect("is stored");
+        let record = f.store.event(&Scope::Fleet, item.event).await.expect("reads").expect("is stored");
         let epoch = owner.epochs[&item.partition];
         let end = End { disposition: item.disposition.clone(), at: batch.at, worker: batch.worker, epoch };
         assert_eq!(record.end, Some(end));
         let escalated = item.disposition.status() == Status::Escalated;
-        let opened = Approval { opened_at: batch.at, verdict: None, decided_at: None, decided_by: None, reason: None };
+        let opened = Approval::opened(batch.at);
         assert_eq!(record.approval, escalated.then_some(opened));
         assert_eq!(record.status(), item.disposition.status());
     }
@@ -89,7 +89,7 @@ pub(super) async fn a_stale_epoch_is_fenced_and_the_rest_commits(f: &Fixture) {
     thief.claim(f, lost.partition).await;
     let want = [Committed::Fenced, Committed::Written];
     assert_eq!(owner.commit(f, vec![approved(&lost), approved(&kept)]).await, want);
-    let record = f.store.event(lost.id).await.expect("reads").expect("is stored");
+    let record = f.store.event(&Scope::Fleet, lost.id).await.expect("reads").expect("is stored");
     assert_eq!((record.end, record.approval), (None, None));
     assert_eq!(f.chains().await.into_iter().collect::<Vec<_>>(), [(kept.tenant, 1)]);
     assert_eq!(take(f, OutboxKind::Outcome, Duration::ZERO, 10).await[0].events, [kept.id]);

@@ -3,16 +3,18 @@
 use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use riskfleet::adapters::{memory, postgres, sqlite};
-use riskfleet::domain::audit::{check, check_stored, sha256};
+use riskfleet::domain::audit::{check, sha256};
 use riskfleet::domain::partition::partition_of;
+use riskfleet::domain::retention::Day;
 use riskfleet::domain::{
     AuditBody, ChainHead, CorrelationId, Epoch, EventId, FailureClass, IdempotencyKey, Outcome, PartitionId, Stream,
     TenantId, WorkerId, time,
 };
 use riskfleet::ports::store::{
-    Accepted, AuditCursor, AuditLine, CommitBatch, Committed, Disposition, Ledger, NewDisposition, NewEvent,
+    Accepted, AuditCursor, AuditLine, CommitBatch, Committed, Disposition, Ledger, Mark, MarkBatch, Marking,
+    NewDisposition, NewEvent, NewRetry, OutboxKind, RetryBatch,
 };
-use riskfleet::ports::{Clock, EventStore, Lane, StoreError};
+use riskfleet::ports::{Clock, EventStore, Lane, Registry, StoreError};
 use sqlx::{AssertSqlSafe, Connection};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, resume_unwind};
@@ -62,6 +64,8 @@ enum Place {
 
 pub(super) struct Fixture {
     pub(super) store: Arc<dyn EventStore>,
+    /// The same store, as what is governed by; none in memory.
+    pub(super) registry: Option<Arc<dyn Registry>>,
     place: Place,
     serial: AtomicU64,
 }
@@ -69,7 +73,7 @@ pub(super) struct Fixture {
 pub(super) async fn memory() -> Fixture {
     let clock = ManualClock::new();
     let store = Arc::new(memory::store::MemoryStore::new(PARTITIONS, SECRET, clock.clone()));
-    Fixture { store, place: Place::Memory(clock), serial: AtomicU64::new(0) }
+    Fixture { store, registry: None, place: Place::Memory(clock), serial: AtomicU64::new(0) }
 }
 
 /// A folder that no other test uses.
@@ -83,14 +87,29 @@ pub(super) async fn sqlite() -> Fixture {
     let (clock, folder) = (ManualClock::new(), folder());
     let store = sqlite::SqliteStore::open(&folder.join("store.db"), PARTITIONS, SECRET, clock.clone()).await;
     let store = Arc::new(store.expect("a new file opens"));
-    Fixture { store, place: Place::Sqlite(clock, folder), serial: AtomicU64::new(0) }
+    let registry: Option<Arc<dyn Registry>> = Some(store.clone());
+    Fixture { store, registry, place: Place::Sqlite(clock, folder), serial: AtomicU64::new(0) }
 }
 
 pub(super) async fn postgres() -> Fixture {
-    let (url, namespace) = (crate::harness::postgres_url(), crate::harness::namespace());
+    postgres_at(crate::harness::postgres_url(), crate::harness::namespace()).await
+}
+
+/// A fleet in a new namespace, made and used by the user of the address.
+pub(super) async fn postgres_at(url: String, namespace: String) -> Fixture {
     postgres::migrate(&url, &namespace, PARTITIONS, SECRET).await.expect("a new namespace migrates");
     let store = Arc::new(postgres::PostgresStore::connect(&url, &namespace).await.expect("it connects"));
-    Fixture { store, place: Place::Postgres { url, namespace }, serial: AtomicU64::new(0) }
+    let registry: Option<Arc<dyn Registry>> = Some(store.clone());
+    Fixture { store, registry, place: Place::Postgres { url, namespace }, serial: AtomicU64::new(0) }
+}
+
+/// Takes a namespace away, with the roles that it has on the server.
+async fn drop_schema(namespace: &str) {
+    let mut conn = sqlx::PgConnection::connect(&crate::harness::postgres_url()).await.expect("connects");
+    let drop = format!(
+        "DROP SCHEMA {namespace} CASCADE; DROP ROLE {namespace}_api, {namespace}_worker, {namespace}_retention"
+    );
+    sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut conn).await.expect("drops");
 }
 
 /// Runs a clause, and leaves nothing behind whether it holds or not.
@@ -99,7 +118,7 @@ pub(super) async fn run(fixture: Fixture, clause: impl AsyncFnOnce(&Fixture)) {
     match &fixture.place {
         Place::Memory(_) => {}
         Place::Sqlite(_, folder) => std::fs::remove_dir_all(folder).expect("the folder can be removed"),
-        Place::Postgres { namespace, .. } => fixture.sql(&format!("DROP SCHEMA {namespace} CASCADE")).await,
+        Place::Postgres { namespace, .. } => drop_schema(namespace).await,
     }
     if let Err(panic) = result {
         resume_unwind(panic);
@@ -131,26 +150,29 @@ pub(super) fn dead(event: &NewEvent) -> NewDisposition {
     NewDisposition { event: event.id, tenant: event.tenant.clone(), partition: event.partition, disposition, audit }
 }
 
+/// The next try of an event after its fourth has failed.
+pub(super) fn retry(event: &NewEvent, wait: Duration) -> NewRetry {
+    NewRetry {
+        event: event.id,
+        partition: event.partition,
+        class: FailureClass::InfraError,
+        error: "reach the scorer — “no”".into(),
+        attempts: 4,
+        wait,
+    }
+}
+
 fn audit(event: &NewEvent, outcome: Option<&str>, decision_sha256: Option<String>) -> AuditBody {
+    let chain = (event.tenant.clone(), Stream::Workflow);
+    let action = if outcome.is_some() { "decision_made" } else { "dead_lettered" };
     AuditBody {
-        tenant_id: event.tenant.clone(),
-        stream: Stream::Workflow,
-        seq: 0,
-        at: event.id.created_at(),
-        actor: "worker:test".into(),
-        action: if outcome.is_some() { "decision_made" } else { "dead_lettered" }.into(),
-        resource_type: "event".into(),
-        resource_id: event.id.to_string(),
         event_id: Some(event.id),
         outcome: outcome.map(str::to_owned),
-        versions: None,
         reason_codes: vec!["größer".into()],
-        reason: None,
         correlation_id: Some(event.correlation_id.clone()),
-        previous: None,
-        new: None,
         event_sha256: Some(hex::encode(event.payload_hash)),
         decision_sha256,
+        ..AuditBody::new(chain, event.id.created_at(), "worker:test", action, ("event", event.id.to_string()))
     }
 }
 
@@ -169,10 +191,7 @@ impl Owner {
     }
 
     pub(super) fn batch(&self, f: &Fixture, items: Vec<NewDisposition>) -> CommitBatch {
-        let mut epochs: Vec<_> = items.iter().filter_map(|i| self.epochs.get_key_value(&i.partition)).collect();
-        epochs.sort_unstable();
-        epochs.dedup();
-        let epochs = epochs.into_iter().map(|(partition, epoch)| (*partition, *epoch)).collect();
+        let epochs = self.believed(items.iter().map(|item| item.partition));
         // Any moment will do; whole milliseconds read back as they were.
         let at = time::from_millis(1_700_000_500_000 + f.serial());
         CommitBatch { id: Uuid::new_v4(), worker: self.worker, at, epochs, items }
@@ -189,6 +208,31 @@ impl Owner {
 
     pub(super) async fn commit(&mut self, f: &Fixture, items: Vec<NewDisposition>) -> Vec<Committed> {
         self.try_commit(f, items).await.expect("commits")
+    }
+
+    /// Marks events that are about to run.
+    pub(super) async fn mark(&mut self, marking: Marking, events: &[NewEvent]) -> Vec<Mark> {
+        let events: Vec<_> = events.iter().map(|event| (event.id, event.partition)).collect();
+        let batch = MarkBatch {
+            worker: self.worker,
+            epochs: self.believed(events.iter().map(|(_, partition)| *partition)),
+            marking,
+            events,
+        };
+        self.lane.mark_attempts(&batch).await.expect("marks")
+    }
+
+    pub(super) async fn postpone(&mut self, items: Vec<NewRetry>) -> Vec<Committed> {
+        let epochs = self.believed(items.iter().map(|item| item.partition));
+        self.lane.postpone(&RetryBatch { worker: self.worker, epochs, items }).await.expect("postpones")
+    }
+
+    /// The epochs of these partitions, as far as it has claimed them.
+    fn believed(&self, partitions: impl Iterator<Item = PartitionId>) -> Vec<(PartitionId, Epoch)> {
+        let mut epochs: Vec<_> = partitions.filter_map(|p| self.epochs.get(&p).map(|epoch| (p, *epoch))).collect();
+        epochs.sort_unstable();
+        epochs.dedup();
+        epochs
     }
 
     pub(super) async fn commit_batch(&mut self, batch: &CommitBatch) -> Vec<Committed> {
@@ -262,6 +306,67 @@ impl Fixture {
         events
     }
 
+    /// `n` events of a tenant, accepted at noon of a day that is over. Where the clock can't be moved,
+    /// the store is told to believe every id, and has a time partition of that day.
+    pub(super) async fn accepted_on(&self, day: Day, tenant: &TenantId, n: usize) -> Vec<NewEvent> {
+        let noon = day.first_id().millis() + 12 * 3_600_000;
+        let back = Duration::from_millis(time::to_millis(self.store.now().await.expect("reads")) - noon);
+        match &self.place {
+            Place::Postgres { namespace, .. } => {
+                let (first, past) = (day.first_id().0, day.plus(1).first_id().0);
+                let name = day.date().format("%Y%m%d");
+                let mut sql = format!(
+                    "CREATE OR REPLACE FUNCTION {namespace}.ids_are_fresh(first_ms bigint, last_ms bigint)
+                         RETURNS boolean LANGUAGE sql AS 'SELECT true';"
+                );
+                for parent in ["events", "decisions"] {
+                    sql += &format!(
+                        "CREATE TABLE IF NOT EXISTS {namespace}.{parent}_{name} PARTITION OF {namespace}.{parent}
+                             FOR VALUES FROM ('{first}') TO ('{past}');"
+                    );
+                }
+                self.sql(&sql).await;
+            }
+            Place::Memory(clock) | Place::Sqlite(clock, _) => clock.set_back(back),
+        }
+        let request = |_| {
+            let id = self.mint_at(noon);
+            self.request_with_id(id, tenant, &id.to_string(), "p")
+        };
+        let events: Vec<NewEvent> = (0..n).map(request).collect();
+        assert_eq!(self.accept(&events).await, vec![Accepted::Fresh; n]);
+        if let Some(clock) = self.clock() {
+            clock.advance(back);
+        }
+        events
+    }
+
+    /// The broker has everything.
+    pub(super) async fn settle(&self) {
+        for kind in [OutboxKind::Accept, OutboxKind::Outcome] {
+            let rows = self.store.take_outbox(kind, Duration::ZERO, 10_000).await.expect("takes");
+            let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+            self.store.settle_outbox(&ids).await.expect("settles");
+        }
+    }
+
+    /// Moves the mark as far as it goes.
+    pub(super) async fn advance(&self) {
+        let mut before = None;
+        loop {
+            let mark = self.store.advance_mark().await.expect("advances");
+            if before == Some(mark) || self.clock().is_none() && before.is_some() {
+                return;
+            }
+            before = Some(mark);
+        }
+    }
+
+    /// What is governed by.
+    pub(super) fn governed(&self) -> &dyn Registry {
+        self.registry.as_deref().expect("a store that is governed")
+    }
+
     /// A worker that owns nothing yet.
     pub(super) async fn stranger(&self) -> Owner {
         let lane = self.store.open_lane().await.expect("a lane opens");
@@ -302,15 +407,30 @@ impl Fixture {
         }
     }
 
-    /// Checks every chain and what it speaks of; gives their lengths.
-    pub(super) async fn chains(&self) -> BTreeMap<TenantId, i64> {
-        let mut heads: BTreeMap<TenantId, ChainHead> = BTreeMap::new();
-        for line in self.audit(7).await {
-            let head = heads.entry(line.record.tenant.clone()).or_insert(ChainHead::EMPTY);
-            let body = check(head, &line.record).expect("the record hangs on its chain");
-            check_stored(&body, line.event.as_deref(), line.decision.as_deref()).expect("what is stored is meant");
+    /// Checks every chain and what it speaks of; gives their heads.
+    async fn heads(&self) -> BTreeMap<(TenantId, Stream), ChainHead> {
+        let mut heads = BTreeMap::new();
+        let lines = self.audit(7).await;
+        let expired = self.store.expired_ranges().await.expect("reads");
+        for line in lines {
+            let chain = (line.record.tenant.clone(), line.record.stream);
+            let body = check(heads.entry(chain).or_insert(ChainHead::EMPTY), &line.record);
+            let body = body.expect("the record hangs on its chain");
+            let checked = expired.check_stored(&body, line.event.as_deref(), line.decision.as_deref());
+            checked.expect("what is stored is meant");
         }
-        heads.into_iter().map(|(tenant, head)| (tenant, head.seq)).collect()
+        heads
+    }
+
+    /// Checks every chain; gives the lengths of the workflow chains.
+    pub(super) async fn chains(&self) -> BTreeMap<TenantId, i64> {
+        let heads = self.heads().await.into_iter();
+        heads.filter(|((_, stream), _)| *stream == Stream::Workflow).map(|((t, _), head)| (t, head.seq)).collect()
+    }
+
+    /// Checks every chain; gives the length of a tenant's control chain.
+    pub(super) async fn control(&self, tenant: &TenantId) -> i64 {
+        self.heads().await.get(&(tenant.clone(), Stream::Control)).map_or(0, |head| head.seq)
     }
 
     /// Makes every event `by` older than it is, and the given ones with them. Where the clock can't
@@ -326,7 +446,7 @@ impl Fixture {
                  || substr(replace({id}::text, '-', ''), 13))::uuid"
             )
         };
-        for table in ["keys", "events", "decisions", "approvals"] {
+        for table in ["keys", "events", "decisions", "approvals", "retries", "dead_history"] {
             self.sql(&format!("UPDATE {namespace}.{table} SET event_id = {}", older("event_id"))).await;
         }
         let moved = "mark > '00000000-ffff-0000-0000-000000000000'";
@@ -352,6 +472,12 @@ impl Fixture {
             }
         }
         true
+    }
+
+    /// The address and namespace of the store.
+    pub(super) fn schema(&self) -> (&str, &str) {
+        let Place::Postgres { url, namespace } = &self.place else { panic!("it has no schema") };
+        (url, namespace)
     }
 
     /// The file of the store.

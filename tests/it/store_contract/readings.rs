@@ -1,6 +1,6 @@
 //! Clauses of the verbs that read back.
 
-use riskfleet::domain::{EventId, Outcome, Status};
+use riskfleet::domain::{EventId, Outcome, Scope, Status};
 use riskfleet::ports::store::{EventFilter, NewEvent, OutboxKind, StoredEvent};
 use std::time::Duration;
 use uuid::Uuid;
@@ -118,7 +118,7 @@ pub(super) async fn lists_are_newest_first_and_filtered(f: &Fixture) {
     if f.give_verdict(&events[3], Outcome::Approved).await {
         assert!(list(None, Some(Status::Escalated), None, 100).await.is_empty());
         assert_eq!(list(None, Some(Status::Approved), None, 100).await, [3, 0]);
-        let record = f.store.event(events[3].id).await.expect("reads").expect("is stored");
+        let record = f.store.event(&Scope::Fleet, events[3].id).await.expect("reads").expect("is stored");
         let approval = record.approval.clone().expect("it was opened");
         assert_eq!((record.status(), approval.decided_by.as_deref()), (Status::Approved, Some("ann")));
         let again = f.request(&tenant(2), events[3].key.as_str(), "p").await;
@@ -129,14 +129,19 @@ pub(super) async fn lists_are_newest_first_and_filtered(f: &Fixture) {
 }
 
 pub(super) async fn a_record_says_everything_of_its_event(f: &Fixture) {
-    assert_eq!(f.store.event(f.mint().await).await.expect("reads"), None);
+    assert_eq!(f.store.event(&Scope::Fleet, f.mint().await).await.expect("reads"), None);
     let events = f.accepted(&tenant(1), 2).await;
-    let unpublished = async || f.store.event(events[0].id).await.expect("reads").expect("is stored").unpublished;
+    for (of, found) in [(tenant(1), true), (tenant(2), false)] {
+        let record = f.store.event(&Scope::Tenant(of), events[0].id).await.expect("reads");
+        assert_eq!(record.is_some(), found);
+    }
+    let unpublished =
+        async || f.store.event(&Scope::Fleet, events[0].id).await.expect("reads").expect("is stored").unpublished;
     assert_eq!(unpublished().await, [OutboxKind::Accept]);
     let mut owner = f.owner().await;
     owner.commit(f, vec![approved(&events[0])]).await;
     assert_eq!(unpublished().await, [OutboxKind::Accept, OutboxKind::Outcome]);
-    let other = f.store.event(events[1].id).await.expect("reads").expect("is stored");
+    let other = f.store.event(&Scope::Fleet, events[1].id).await.expect("reads").expect("is stored");
     assert_eq!((other.unpublished.as_slice(), other.end.as_ref()), ([OutboxKind::Accept].as_slice(), None));
     assert_eq!((&other.event.body, other.status()), (&events[1].body, Status::Received));
     for (kind, left) in [(OutboxKind::Accept, vec![OutboxKind::Outcome]), (OutboxKind::Outcome, vec![])] {

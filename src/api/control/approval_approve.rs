@@ -1,0 +1,36 @@
+//! `POST /v1/approvals/{event_id}/approve`: a person lets the event go on.
+
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+
+use super::super::Shared;
+use super::super::auth::Caller;
+use super::super::docs::ActProblems;
+use super::super::observe::RequestContext;
+use super::super::problem::Problem;
+use super::approval_act::{self, Act, Acted};
+use super::reason::Reason;
+use crate::domain::approval::Verdict;
+
+/// Approve
+///
+/// The verdict is the event's final outcome, and is published like any decision. Of several the first
+/// one stands: 409 of type `already-decided` says whose.
+#[utoipa::path(
+    post,
+    path = "/v1/approvals/{event_id}/approve",
+    tag = "approvals",
+    params(("event_id" = String, Path, description = "The event's id")),
+    request_body = Reason,
+    responses((status = 200, body = Acted, description = "It is approved"), ActProblems),
+    security((), ("bearer" = [])),
+)]
+pub(super) async fn approve(
+    State(api): State<Shared>,
+    caller: Caller,
+    context: RequestContext,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    approval_act::answer(&api, (caller, context), &id, Act::Decide(Verdict::Approved), request).await
+}

@@ -1,0 +1,30 @@
+//! `dlq`: dead letters, the events that failed for good. Reading takes the store; what changes one
+//! goes through the control API, so that roles and audit hold for it.
+
+mod discard;
+mod list;
+mod replay;
+mod show;
+mod tally;
+
+use super::args::{DlqChange, DlqRead};
+use super::{Exit, Screen};
+use crate::ports::EventStore;
+
+/// Runs `dlq list` or `dlq show`.
+pub async fn dlq_read(command: &DlqRead, store: &dyn EventStore, screen: &mut Screen<'_>) -> Exit {
+    let done = match command {
+        DlqRead::List(list) => list::run(list, store, screen).await,
+        DlqRead::Show(one) => show::run(one, store, screen).await,
+    };
+    screen.conclude(done)
+}
+
+/// Runs `dlq replay` or `dlq discard`.
+pub async fn dlq_change(command: &DlqChange, screen: &mut Screen<'_>) -> Exit {
+    let done = match command {
+        DlqChange::Replay(replay) => replay::run(replay, screen).await,
+        DlqChange::Discard(discard) => discard::run(discard, screen).await,
+    };
+    screen.conclude(done)
+}
