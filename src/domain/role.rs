@@ -6,6 +6,8 @@
 //! | `create` | x | x | | | | x |
 //! | `view` | x | x | x | x | | x |
 //! | `approve` | x | | x | | | |
+//! | `comment` | x | x | x | | | x |
+//! | `read_audit` | x | x | x | x | x | x |
 //! | `register_model` | x | | | | | |
 //! | `manage_dead_letters` | x | | | | | |
 //! | `fleet` | | | | | x | |
@@ -42,6 +44,10 @@ pub enum Permission {
     View,
     /// Decide what the workflow escalates.
     Approve,
+    /// Say something about what the workflow escalates: who sends events may explain them.
+    Comment,
+    /// Read the audit: an operator the fleet's own, others their tenant's.
+    ReadAudit,
     /// Put models, prompts and policies.
     RegisterModel,
     /// Replay and discard dead letters.
@@ -67,14 +73,17 @@ impl Role {
     /// THE table: what each role allows.
     fn permissions(self) -> &'static [Permission] {
         use Permission::{
-            Approve, Create, Fleet, HoldTenant, ManageDeadLetters, ManageKeys, ManageTenants, RegisterModel, View,
+            Approve, Comment, Create, Fleet, HoldTenant, ManageDeadLetters, ManageKeys, ManageTenants, ReadAudit,
+            RegisterModel, View,
         };
         match self {
-            Self::Admin => &[Create, View, Approve, RegisterModel, ManageDeadLetters, ManageKeys, HoldTenant],
-            Self::Analyst | Self::Producer => &[Create, View],
-            Self::Approver => &[Approve, View],
-            Self::Viewer => &[View],
-            Self::Operator => &[Fleet, ManageKeys, ManageTenants, HoldTenant],
+            Self::Admin => {
+                &[Create, View, Approve, Comment, ReadAudit, RegisterModel, ManageDeadLetters, ManageKeys, HoldTenant]
+            }
+            Self::Analyst | Self::Producer => &[Create, View, Comment, ReadAudit],
+            Self::Approver => &[Approve, View, Comment, ReadAudit],
+            Self::Viewer => &[View, ReadAudit],
+            Self::Operator => &[Fleet, ReadAudit, ManageKeys, ManageTenants, HoldTenant],
         }
     }
 
@@ -112,6 +121,8 @@ impl Permission {
         Self::Create,
         Self::View,
         Self::Approve,
+        Self::Comment,
+        Self::ReadAudit,
         Self::RegisterModel,
         Self::ManageDeadLetters,
         Self::Fleet,
@@ -126,6 +137,8 @@ impl Permission {
             Self::Create => "create",
             Self::View => "view",
             Self::Approve => "approve",
+            Self::Comment => "comment",
+            Self::ReadAudit => "read_audit",
             Self::RegisterModel => "register_model",
             Self::ManageDeadLetters => "manage_dead_letters",
             Self::Fleet => "fleet",

@@ -76,24 +76,18 @@ pub(super) async fn up(
     let address = listener.local_addr().map_err(WiringError::io("listen"))?;
     let listener = secured(listener, &settings, &stop)?;
     let (entropy, clock): (Arc<dyn Entropy>, Arc<dyn Clock>) = (Arc::new(SystemEntropy), Arc::new(SystemClock::new()));
-    let sqlite = SqliteStore::open(&database(&data), settings.partitions, entropy.secret(), Arc::clone(&clock)).await?;
+    let file = database(&data);
+    let sqlite = SqliteStore::open(&file, settings.partitions, entropy.secret(), Arc::clone(&clock)).await?;
     let sqlite = Arc::new(sqlite);
     let (store, registry): (Arc<dyn EventStore>, Arc<dyn Registry>) = (sqlite.clone(), sqlite);
     let sweeper = sweeper(&settings, &registry, &clock);
     let auth = authenticator(&settings, &registry, &clock, &stop)?;
     let broker = Arc::new(MemoryBroker::new(MemoryLimits::default()));
     let tasks = TaskTracker::new();
-    let ingest_parts = ingest::Parts {
-        store: Arc::clone(&store),
-        broker: broker.clone(),
-        meter: Arc::new(local_rate(&settings, &clock)),
-        clock: Arc::clone(&clock),
-        entropy: Arc::clone(&entropy),
-        limits: ingest_limits(&settings),
-    };
     let signing = Signing::in_folder(&settings, (&data, &*entropy), &registry, &clock).await?;
     let stop_ingest = CancellationToken::new();
-    let door = ingest::start(ingest_parts, &stop_ingest, &tasks).await?;
+    let door =
+        ingest::start(ingest_parts(&settings, (&store, &broker), &clock, &entropy), &stop_ingest, &tasks).await?;
     let stop_workers = CancellationToken::new();
     tasks.spawn(sweeper.run(stop_ingest.clone()));
     let workers = start_workers(&settings, &args, &store, &broker, &clock, &entropy, &stop_workers).await?;
@@ -127,10 +121,7 @@ pub(super) async fn up(
     stop_ingest.cancel();
     summary::last_decisions(&fleet, LAST_DECISIONS).await;
     stop_workers.cancel();
-    let worked = match ended {
-        Ended::Asked(mut workers) => all_ended(&mut workers).await,
-        Ended::Failed(e) => Err(e),
-    };
+    let worked = ended.last().await;
     // Behind the last decision: it signs that too.
     signing.end(settings.drain_timeout()).await;
     tasks.close();
@@ -141,9 +132,35 @@ pub(super) async fn up(
     summary::farewell(&fleet, args.demo).await
 }
 
+fn ingest_parts(
+    settings: &Settings,
+    (store, broker): (&Arc<dyn EventStore>, &Arc<MemoryBroker>),
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
+) -> ingest::Parts {
+    ingest::Parts {
+        store: Arc::clone(store),
+        broker: broker.clone(),
+        meter: Arc::new(local_rate(settings, clock)),
+        clock: Arc::clone(clock),
+        entropy: Arc::clone(entropy),
+        limits: ingest_limits(settings),
+    }
+}
+
 enum Ended {
     Asked(JoinSet<Result<(), WorkerError>>),
     Failed(WorkerError),
+}
+
+impl Ended {
+    /// Waits for the workers that still run.
+    async fn last(self) -> Result<(), WorkerError> {
+        match self {
+            Self::Asked(mut workers) => all_ended(&mut workers).await,
+            Self::Failed(e) => Err(e),
+        }
+    }
 }
 
 /// Until stopped, until the demo has what it wanted, or until a worker fails.

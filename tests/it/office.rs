@@ -58,7 +58,12 @@ pub(crate) fn tenant(name: &str) -> TenantId {
 
 enum Place {
     Folder(PathBuf),
-    Schema { url: String, namespace: String },
+    Schema {
+        url: String,
+        namespace: String,
+    },
+    /// Whoever made the store removes it.
+    Others,
 }
 
 /// A store, the worker that escalates, and the people around it.
@@ -86,6 +91,11 @@ impl Office {
         postgres::migrate(&url, &namespace, PARTITIONS, [7; 32]).await.expect("migrates");
         let store = Arc::new(PostgresStore::connect(&url, &namespace).await.expect("connects"));
         Self::new(store.clone(), store, Place::Schema { url, namespace }).await
+    }
+
+    /// In a store of [`PARTITIONS`] partitions.
+    pub(crate) async fn over(store: Arc<dyn EventStore>, registry: Arc<dyn Registry>) -> Self {
+        Self::new(store, registry, Place::Others).await
     }
 
     async fn new(store: Arc<dyn EventStore>, registry: Arc<dyn Registry>, place: Place) -> Self {
@@ -203,6 +213,7 @@ impl Office {
                 let text = format!("SET search_path TO {namespace}; {text}");
                 sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut conn).await?;
             }
+            Place::Others => panic!("this office does not know where its store is"),
         }
         Ok(())
     }
@@ -229,6 +240,7 @@ impl Drop for Office {
                 });
                 let _ = sweeper.join();
             }
+            Place::Others => {}
         }
     }
 }

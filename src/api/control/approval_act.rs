@@ -51,8 +51,7 @@ impl Act {
     fn allowed(self, caller: &Caller) -> Result<(), Problem> {
         match self {
             Self::Claim | Self::Release | Self::Decide(_) => caller.require(Permission::Approve),
-            // Who sends events may explain them.
-            Self::Comment => caller.require(Permission::Create).or_else(|_| caller.require(Permission::Approve)),
+            Self::Comment => caller.require(Permission::Comment),
         }
     }
 }

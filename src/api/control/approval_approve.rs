@@ -24,6 +24,7 @@ use crate::domain::approval::Verdict;
     request_body = Reason,
     responses((status = 200, body = Acted, description = "It is approved"), ActProblems),
     security((), ("bearer" = [])),
+    extensions(("x-permission" = json!("approve"))),
 )]
 pub(super) async fn approve(
     State(api): State<Shared>,

@@ -23,6 +23,7 @@ use super::reason::OptionalReason;
     request_body(content = Option<OptionalReason>, description = "May be left out"),
     responses((status = 200, body = Acted, description = "It is claimed"), ActProblems),
     security((), ("bearer" = [])),
+    extensions(("x-permission" = json!("approve"))),
 )]
 pub(super) async fn claim_approval(
     State(api): State<Shared>,

@@ -22,6 +22,7 @@ use super::reason::Comment;
     request_body = Comment,
     responses((status = 200, body = Acted, description = "It is kept"), ActProblems),
     security((), ("bearer" = [])),
+    extensions(("x-permission" = json!("comment"))),
 )]
 pub(super) async fn comment_approval(
     State(api): State<Shared>,

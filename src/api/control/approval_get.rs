@@ -69,6 +69,7 @@ struct StepView {
     params(("event_id" = String, Path, description = "The event's id")),
     responses((status = 200, body = ApprovalDetail, description = "The request"), ShowProblems),
     security((), ("bearer" = [])),
+    extensions(("x-permission" = json!("view"))),
 )]
 pub(super) async fn get_approval(
     State(api): State<Shared>,

@@ -23,6 +23,7 @@ use crate::domain::approval::Verdict;
     request_body = Reason,
     responses((status = 200, body = Acted, description = "It is rejected"), ActProblems),
     security((), ("bearer" = [])),
+    extensions(("x-permission" = json!("approve"))),
 )]
 pub(super) async fn reject(
     State(api): State<Shared>,

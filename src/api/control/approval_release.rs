@@ -22,6 +22,7 @@ use super::reason::OptionalReason;
     request_body(content = Option<OptionalReason>, description = "May be left out"),
     responses((status = 200, body = Acted, description = "It is open again"), ActProblems),
     security((), ("bearer" = [])),
+    extensions(("x-permission" = json!("approve"))),
 )]
 pub(super) async fn release_approval(
     State(api): State<Shared>,

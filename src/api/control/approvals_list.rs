@@ -94,6 +94,7 @@ pub(super) struct ApprovalView {
     params(Wanted),
     responses((status = 200, body = ApprovalsView, description = "Newest event first"), ListProblems),
     security((), ("bearer" = [])),
+    extensions(("x-permission" = json!("view"))),
 )]
 pub(super) async fn list_approvals(
     State(api): State<Shared>,

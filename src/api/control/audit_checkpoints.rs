@@ -58,6 +58,7 @@ pub(super) struct SignedView {
     params(Wanted),
     responses((status = 200, body = CheckpointPage, description = "Oldest first"), ListProblems),
     security((), ("bearer" = [])),
+    extensions(("x-permission" = json!("fleet"))),
 )]
 pub(super) async fn list_checkpoints(
     State(api): State<Shared>,

@@ -86,6 +86,7 @@ impl From<AuditRecord> for AuditRecordView {
     params(Wanted),
     responses((status = 200, body = AuditPage, description = "Records of one chain"), ListProblems),
     security((), ("bearer" = [])),
+    extensions(("x-permission" = json!("read_audit"))),
 )]
 pub(super) async fn list_audit(
     State(api): State<Shared>,
@@ -114,6 +115,7 @@ pub(super) async fn list_audit(
 
 /// Whose chains the caller may read, of those that it asks for.
 fn readable(caller: &Caller, said: Option<TenantId>) -> Result<TenantId, Problem> {
+    caller.require(Permission::ReadAudit)?;
     let tenant = said.or_else(|| caller.tenant.clone()).unwrap_or_else(TenantId::platform);
     if tenant == TenantId::platform() {
         caller.require(Permission::Fleet)?;

@@ -32,9 +32,10 @@ pub(super) struct PublicKeyView {
     tag = "audit",
     responses((status = 200, body = PublicKeyView, description = "The key"), ShowProblems),
     security((), ("bearer" = [])),
+    extensions(("x-permission" = json!("read_audit"))),
 )]
 pub(super) async fn get_public_key(State(api): State<Shared>, caller: Caller) -> Result<Response, Problem> {
-    caller.require(Permission::View).or_else(|_| caller.require(Permission::Fleet))?;
+    caller.require(Permission::ReadAudit)?;
     let none = || Problem::new(ProblemType::NotFound, "this process signs no checkpoints");
     let key = api.audit_key.ok_or_else(none)?;
     let view = PublicKeyView { key_id: key_id(&key), public_key: hex::encode(key) };

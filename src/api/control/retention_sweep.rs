@@ -95,6 +95,7 @@ impl From<SweptDay> for SweptDayView {
     request_body(content = NewSweep),
     responses((status = 200, body = SweepView, description = "Day by day what went, and why others stay"), RepairProblems),
     security((), ("bearer" = [])),
+    extensions(("x-permission" = json!("manage_tenants"))),
 )]
 pub(super) async fn sweep_retention(
     State(api): State<Shared>,

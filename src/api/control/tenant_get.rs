@@ -21,6 +21,7 @@ use crate::domain::Permission;
     params(("id" = String, Path, description = "The tenant")),
     responses((status = 200, body = TenantView, description = "What is set of it"), TenantShowProblems),
     security((), ("bearer" = [])),
+    extensions(("x-permission" = json!("hold_tenant"))),
 )]
 pub(super) async fn get_tenant(
     State(api): State<Shared>,

@@ -27,6 +27,7 @@ const ACTION: &str = "tenant_held";
     request_body(content = Reason),
     responses((status = 200, body = TenantChanged, description = "It is held"), TenantChangeProblems),
     security((), ("bearer" = [])),
+    extensions(("x-permission" = json!("hold_tenant"))),
 )]
 pub(super) async fn hold_tenant(
     State(api): State<Shared>,

@@ -27,6 +27,7 @@ const ACTION: &str = "tenant_released";
     request_body(content = Reason),
     responses((status = 200, body = TenantChanged, description = "It is free"), TenantChangeProblems),
     security((), ("bearer" = [])),
+    extensions(("x-permission" = json!("hold_tenant"))),
 )]
 pub(super) async fn release_tenant(
     State(api): State<Shared>,

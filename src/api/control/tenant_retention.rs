@@ -41,6 +41,7 @@ pub(super) struct NewRetention {
     request_body(content = NewRetention),
     responses((status = 200, body = TenantChanged, description = "It is set"), TenantChangeProblems),
     security((), ("bearer" = [])),
+    extensions(("x-permission" = json!("manage_tenants"))),
 )]
 pub(super) async fn set_tenant_retention(
     State(api): State<Shared>,

@@ -52,6 +52,7 @@ pub(super) struct TenantPage {
     params(WantedTenants),
     responses((status = 200, body = TenantPage, description = "By name"), ListProblems),
     security((), ("bearer" = [])),
+    extensions(("x-permission" = json!("manage_tenants"))),
 )]
 pub(super) async fn list_tenants(
     State(api): State<Shared>,

@@ -82,7 +82,9 @@ EVENT                                 OPENED                    DUE             
 async fn a_request_is_commented_approved_and_shown_with_everything_about_it() {
     let fleet = Fleet::new().await;
     let event = fleet.office.escalated("acme").await.to_string();
-    let (exit, out, _) = fleet.run(&["comment", &event, "--text", "they called\x1b[2J"]).await;
+    let (exit, _, err) = fleet.run(&["comment", &event, "--text", "they called\x1b[2J"]).await;
+    assert!(exit == Exit::Failed && err.contains("/text must not hold control characters"), "{err}");
+    let (exit, out, _) = fleet.run(&["comment", &event, "--text", "they called"]).await;
     assert_eq!((exit, out), (Exit::Done, format!("event {event}: commented\n")));
     let (exit, shown) = fleet.run_json(&["approve", &event, "--reason", "seen the papers"]).await;
     assert_eq!((exit, &shown["verdict"]), (Exit::Done, &json!("APPROVED")));
@@ -91,7 +93,7 @@ async fn a_request_is_commented_approved_and_shown_with_everything_about_it() {
     assert!(out.starts_with(&format!("the request about event {event} of tenant acme is decided\n")), "{out}");
     assert!(out.contains("why it was escalated (risk score 85.0)\n") && out.contains("[SCORE_THRESHOLD]"), "{out}");
     assert!(out.contains("decided APPROVED by local: seen the papers\n"), "{out}");
-    assert!(out.contains("local at 2026-11-21T10:00:00.000Z says\n  they called\u{fffd}[2J\n"), "{out}");
+    assert!(out.contains("local at 2026-11-21T10:00:00.000Z says\n  they called\n"), "{out}");
     assert!(!out.contains("next: "), "nothing is left to do: {out}");
     let (_, shown) = fleet.run_json(&["show", &event]).await;
     assert_eq!((&shown["approval"]["state"], &shown["event"]["event_type"]), (&json!("decided"), &json!("high_risk")));

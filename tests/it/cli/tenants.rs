@@ -5,8 +5,8 @@ use crate::api::archive::Archive;
 use crate::api::open;
 use clap::Parser;
 use riskfleet::api::control_router;
-use riskfleet::cli::args::{Cli, Command, Tenants};
-use riskfleet::cli::{Exit, Screen, run, tenants_change, tenants_read};
+use riskfleet::cli::args::{Audit, Cli, Command, Tenants};
+use riskfleet::cli::{AuditSources, Exit, Screen, audit_verify, run, tenants_change, tenants_read};
 use serde_json::Value;
 
 /// An archive with its control API on a port.
@@ -39,6 +39,10 @@ impl Fleet {
         let exit = match Cli::try_parse_from(words).expect("a command line").command {
             Command::Tenants(Tenants::Read(read)) => tenants_read(&read, &*self.archive.store, &mut screen).await,
             Command::Tenants(Tenants::Change(change)) => tenants_change(&change, &mut screen).await,
+            Command::Audit(Audit::Verify(verify)) => {
+                let sources = AuditSources { store: &*self.archive.store, checkpoints: None, public_key: None };
+                audit_verify(&verify, &sources, &mut screen).await
+            }
             Command::Read(read) => run(&read, &*self.archive.store, &mut screen).await,
             other => panic!("a command of this test: {other:?}"),
         };

@@ -148,6 +148,19 @@ impl Process {
         Metrics(answer.text().await.expect("read metrics"))
     }
 
+    /// Waits until a family of its metrics is `least` in sum, or more.
+    pub(crate) async fn until_counted(&self, family: &str, least: f64) {
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            let now = self.metrics().await.sum(family);
+            if now >= least {
+                return;
+            }
+            assert!(Instant::now() < until, "{family} is {now}, not {least}:\n{}", self.log_tail());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
     /// The last 40 lines of its log.
     pub(crate) fn log_tail(&self) -> String {
         let text = std::fs::read(&self.log).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
