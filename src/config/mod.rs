@@ -104,6 +104,8 @@ pub struct Settings {
     pub unpublished_max: u64,
     /// Days that events are kept, where a tenant has no retention of its own; 0: for ever.
     pub retention_days: u32,
+    /// Days that audit records are kept at least; 0: for ever.
+    pub audit_retention_days: u32,
     /// Seconds after which an approval request is overdue; 0: never.
     pub approval_due_s: u64,
     /// Who decides an overdue one.
@@ -182,7 +184,7 @@ pub enum LogFormat {
 pub struct SettingsError(String);
 
 impl SettingsError {
-    pub(super) fn new(line: impl Into<String>) -> Self {
+    pub(crate) fn new(line: impl Into<String>) -> Self {
         // One line, whatever a foreign error text holds.
         Self(line.into().replace(['\n', '\r'], " "))
     }

@@ -235,6 +235,12 @@ const SETTINGS: &[Setting] = &[
         "days that events and decisions are kept, where a tenant has no retention of its own; 0: for ever",
     ),
     setting(
+        "audit_retention_days",
+        Kind::Whole(0, 36_500),
+        Some("0"),
+        "days that audit records are kept at least, and no shorter than their events; needs audit_key; 0: for ever",
+    ),
+    setting(
         "approval_due_s",
         Kind::Whole(0, 31_536_000),
         Some("86400"),

@@ -7,6 +7,8 @@ mod notary;
 mod outside;
 pub mod overdue;
 pub mod retention;
+mod shortening;
 
 pub use notary::{Keys, Notary, NotaryError, Rules};
 pub use outside::{Outside, OutsideError};
+pub use shortening::Shortener;

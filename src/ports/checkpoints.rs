@@ -39,6 +39,8 @@ pub enum Pruned {
     Head,
     /// More than [`PRUNE_MAX`] records stand up to it: name an earlier one.
     TooMany,
+    /// The tenant is under legal hold.
+    Held,
 }
 
 /// Proof of the audit.

@@ -285,6 +285,8 @@ fn retention() {
     plain_counters(&[
         (names::RETENTION_DAYS_DROPPED, "Days that retention has dropped."),
         (names::RETENTION_FAILURES, "Sweeps of retention that failed."),
+        (names::AUDIT_SHORTENED, "Audit records that have gone below a signed anchor."),
+        (names::AUDIT_SHORTENING_FAILURES, "Looks at old audit records that failed."),
     ]);
     describe_gauge!(
         names::RETENTION_OLDEST_DAY,

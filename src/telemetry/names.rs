@@ -104,6 +104,10 @@ pub const RETENTION_DAYS_DROPPED: &str = "riskfleet_retention_days_dropped_total
 pub const RETENTION_FAILURES: &str = "riskfleet_retention_failures_total";
 /// Gauge, seconds since 1970: the beginning of the oldest day that is over and kept; 0: none is.
 pub const RETENTION_OLDEST_DAY: &str = "riskfleet_retention_oldest_day_seconds";
+/// Counter: audit records that have gone below an anchor.
+pub const AUDIT_SHORTENED: &str = "riskfleet_audit_records_shortened_total";
+/// Counter: looks at old audit records that failed.
+pub const AUDIT_SHORTENING_FAILURES: &str = "riskfleet_audit_shortening_failures_total";
 /// Gauge: approval requests without a verdict.
 pub const APPROVALS_OPEN: &str = "riskfleet_approvals_open";
 /// Gauge: those of them that are overdue.

@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::WiringError;
 use crate::cli;
-use crate::config::Settings;
+use crate::config::{Settings, SettingsError};
 use crate::crypto::AuditKey;
-use crate::governance::{Keys, Notary, Outside, Rules};
-use crate::ports::{Clock, Entropy, Registry};
+use crate::governance::{Keys, Notary, Outside, Rules, Shortener};
+use crate::ports::{Clock, Entropy, EventStore, Registry};
 
 /// The notary's file and key in a data folder.
 const KEY_FILE: &str = "audit.key";
@@ -61,7 +61,8 @@ pub(super) struct Signing {
     /// What verifies what it signs.
     pub(super) public_key: [u8; 32],
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    notary: JoinHandle<()>,
+    shortener: Option<JoinHandle<()>>,
 }
 
 impl Signing {
@@ -72,13 +73,21 @@ impl Signing {
     async fn begin(
         settings: &Settings,
         (keys, outside): (Keys, Option<Outside>),
-        registry: &Arc<dyn Registry>,
+        (store, registry): (&Arc<dyn EventStore>, &Arc<dyn Registry>),
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, WiringError> {
         let rules = Rules { every: settings.checkpoint_every(), records: settings.checkpoint_records };
         let (public_key, stop) = (keys.current.public(), CancellationToken::new());
+        let shortener = (settings.audit_retention_days > 0).then(|| Shortener {
+            store: Arc::clone(store),
+            registry: Arc::clone(registry),
+            clock: Arc::clone(clock),
+            key: keys.current.clone(),
+            audit_days: settings.audit_retention_days,
+        });
         let notary = Notary::begin(Arc::clone(registry), Arc::clone(clock), keys, rules, outside).await?;
-        Ok(Self { public_key, task: tokio::spawn(notary.run(stop.clone())), stop })
+        let shortener = shortener.map(|shortener| tokio::spawn(shortener.run(stop.clone())));
+        Ok(Self { public_key, notary: tokio::spawn(notary.run(stop.clone())), shortener, stop })
     }
 
     /// Starts the notary of a data folder, under the settings' key or one of the folder's own.
@@ -88,11 +97,11 @@ impl Signing {
     pub(super) async fn in_folder(
         settings: &Settings,
         (data, entropy): (&Path, &dyn Entropy),
-        registry: &Arc<dyn Registry>,
+        stores: (&Arc<dyn EventStore>, &Arc<dyn Registry>),
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, WiringError> {
         let (keys, outside) = settle_folder(settings, data, entropy)?;
-        Self::begin(settings, (keys, Some(outside)), registry, clock).await
+        Self::begin(settings, (keys, Some(outside)), stores, clock).await
     }
 
     /// Starts the console's notary, where a key is set.
@@ -101,10 +110,14 @@ impl Signing {
     /// As [`Signing::begin`].
     pub(super) async fn in_console(
         settings: &Settings,
-        registry: &Arc<dyn Registry>,
+        stores: (&Arc<dyn EventStore>, &Arc<dyn Registry>),
         clock: &Arc<dyn Clock>,
     ) -> Result<Option<Self>, WiringError> {
         let Some(keys) = keys(settings)? else {
+            if settings.audit_retention_days > 0 {
+                let needs = "audit_retention_days needs audit_key: a chain is only shortened below a signed anchor";
+                return Err(SettingsError::new(needs).into());
+            }
             tracing::warn!("audit_key is not set: nobody signs checkpoints of the audit");
             return Ok(None);
         };
@@ -112,13 +125,19 @@ impl Signing {
         if outside.is_none() {
             tracing::warn!("checkpoint_file is not set: checkpoints of the audit are kept in the database alone");
         }
-        Self::begin(settings, (keys, outside), registry, clock).await.map(Some)
+        Self::begin(settings, (keys, outside), stores, clock).await.map(Some)
     }
 
     /// Ends the notary behind a last look, or without it when that takes too long.
     pub(super) async fn end(self, patience: Duration) {
         self.stop.cancel();
-        if tokio::time::timeout(patience, self.task).await.is_err() {
+        let both = async {
+            if let Some(shortener) = self.shortener {
+                _ = shortener.await;
+            }
+            self.notary.await
+        };
+        if tokio::time::timeout(patience, both).await.is_err() {
             tracing::warn!("ended without a last checkpoint; the next start signs it");
         }
     }

@@ -267,9 +267,9 @@ pub(super) async fn console(
     // As in ingest.
     wait_for_store(&*store, &stop).await?;
     let sweeper = sweeper(&settings, &registry, &clock);
-    let signing = Signing::in_console(&settings, &registry, &clock).await?;
     let mut guards = Guards::new(&settings, &clock);
     let store = guards.store(store);
+    let signing = Signing::in_console(&settings, (&store, &registry), &clock).await?;
     let mut probes = vec![store_probe(&store)];
     probes.extend(guards.probes());
     let refusals = refusals(&registry, &clock, &stop);

@@ -84,7 +84,7 @@ pub(super) async fn up(
     let auth = authenticator(&settings, &registry, &clock, &stop)?;
     let broker = Arc::new(MemoryBroker::new(MemoryLimits::default()));
     let tasks = TaskTracker::new();
-    let signing = Signing::in_folder(&settings, (&data, &*entropy), &registry, &clock).await?;
+    let signing = Signing::in_folder(&settings, (&data, &*entropy), (&store, &registry), &clock).await?;
     let stop_ingest = CancellationToken::new();
     let door =
         ingest::start(ingest_parts(&settings, (&store, &broker), &clock, &entropy), &stop_ingest, &tasks).await?;

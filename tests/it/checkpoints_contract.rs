@@ -5,6 +5,7 @@ mod clauses;
 pub(crate) mod fixture;
 mod notary;
 mod proof;
+mod shortening;
 
 /// One module of tests an adapter, one test a clause.
 macro_rules! contract {
@@ -41,4 +42,8 @@ contract!(sqlite, postgres => {
         the_export_of_one_tenant_names_no_other,
         what_a_superuser_does_is_found,
         a_shortened_chain_verifies;
+    shortening:
+        records_go_when_their_time_is_over_and_the_chain_still_verifies,
+        what_is_held_or_speaks_of_a_stored_event_stays,
+        a_hold_that_is_set_in_between_keeps_the_chain;
 });

@@ -158,7 +158,8 @@ async fn refusal(tx: &mut PgConnection, anchor: &Anchor) -> Result<Option<Pruned
         "SELECT (SELECT hash FROM audit WHERE tenant_id = $1 AND stream = $2 AND seq = $3),
                 EXISTS (SELECT 1 FROM audit WHERE tenant_id = $1 AND stream = $2 AND seq > $3),
                 (SELECT count(*) FROM (SELECT 1 FROM audit WHERE tenant_id = $1 AND stream = $2 AND seq <= $3
-                                       LIMIT $4) few)",
+                                       LIMIT $4) few),
+                EXISTS (SELECT 1 FROM tenants WHERE tenant_id = $1 AND legal_hold)",
     )
     .bind(anchor.tenant_id.as_str())
     .bind(stream_number(anchor.stream))
@@ -173,6 +174,9 @@ async fn refusal(tx: &mut PgConnection, anchor: &Anchor) -> Result<Option<Pruned
     }
     if !found.try_get::<bool, _>(1).map_err(failed)? {
         return Ok(Some(Pruned::Head));
+    }
+    if found.try_get::<bool, _>(3).map_err(failed)? {
+        return Ok(Some(Pruned::Held));
     }
     let count: i64 = found.try_get(2).map_err(failed)?;
     Ok((count > PRUNE_MAX).then_some(Pruned::TooMany))

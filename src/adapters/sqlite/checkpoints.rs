@@ -129,7 +129,8 @@ async fn refusal(conn: &mut SqliteConnection, anchor: &Anchor) -> Result<Option<
     let sql = "SELECT (SELECT hash FROM audit WHERE tenant = ?1 AND stream = ?2 AND seq = ?3),
                       EXISTS (SELECT 1 FROM audit WHERE tenant = ?1 AND stream = ?2 AND seq > ?3),
                       (SELECT count(*) FROM (SELECT 1 FROM audit WHERE tenant = ?1 AND stream = ?2 AND seq <= ?3
-                                             LIMIT ?4))";
+                                             LIMIT ?4)),
+                      EXISTS (SELECT 1 FROM tenants WHERE tenant = ?1 AND legal_hold)";
     let asked = sqlx::query(sql).bind(anchor.tenant_id.as_str()).bind(stream_number(anchor.stream));
     let row = asked.bind(anchor.seq).bind(PRUNE_MAX + 1).fetch_one(conn).await.map_err(failure)?;
     if get::<Option<&[u8]>>(&row, 0)? != Some(&anchor.hash[..]) {
@@ -137,6 +138,9 @@ async fn refusal(conn: &mut SqliteConnection, anchor: &Anchor) -> Result<Option<
     }
     if !get::<bool>(&row, 1)? {
         return Ok(Some(Pruned::Head));
+    }
+    if get::<bool>(&row, 3)? {
+        return Ok(Some(Pruned::Held));
     }
     Ok((get::<i64>(&row, 2)? > PRUNE_MAX).then_some(Pruned::TooMany))
 }

@@ -157,22 +157,26 @@ impl Fixture {
         self.sql(&whole).await.expect("a superuser may");
     }
 
-    /// Hangs `n` more records on a chain, as SQL; gives the whole chain's new records.
+    /// Hangs `n` more records on a chain, as SQL; gives the chain's new records.
     pub(crate) async fn grow(&self, name: &str, stream: Stream, n: usize) -> Vec<AuditRecord> {
+        let (chain, at) = ((tenant(name), stream), self.clock.now());
+        let body = AuditBody::new(chain, at, "worker:1", "decision_made", ("event", "it's one"));
+        self.hang(vec![body; n]).await
+    }
+
+    /// Hangs records on a chain, the same for all of them.
+    pub(crate) async fn hang(&self, bodies: Vec<AuditBody>) -> Vec<AuditRecord> {
+        let Some(chain) = bodies.first().map(|body| (body.tenant_id.clone(), body.stream)) else { return Vec::new() };
         let heads = self.registry.chain_heads(None, 1_000).await.expect("read");
-        let head = heads.iter().find(|h| (h.tenant_id.as_str(), h.stream) == (name, stream));
+        let head = heads.iter().find(|h| (&h.tenant_id, h.stream) == (&chain.0, chain.1));
         let mut head = head.map_or(ChainHead::EMPTY, |h| ChainHead { seq: h.seq, hash: h.hash });
-        let body = || {
-            let at = time::from_millis(T0);
-            AuditBody::new((tenant(name), stream), at, "worker:1", "decision_made", ("event", "it's one"))
-        };
-        let records: Vec<AuditRecord> = (0..n).map(|_| head.append(body())).collect();
+        let records: Vec<AuditRecord> = bodies.into_iter().map(|body| head.append(body)).collect();
         let (open, close) = match self.place {
             Place::Sqlite => ("x'", "'"),
             Place::Postgres { .. } => ("'\\x", "'"),
         };
         for r in &records {
-            let number = i32::from(stream == Stream::Control);
+            let (name, number) = (&r.tenant, i32::from(r.stream == Stream::Control));
             let (prev, hash) = (hex::encode(r.prev_hash), hex::encode(r.hash));
             let body = r.body.replace('\'', "''");
             let insert = format!(

@@ -43,7 +43,7 @@ fn elsewhere(path: &std::path::Path) -> Report {
 }
 
 /// Findings of `audit verify` on the store, as `tenant/seq kind`.
-async fn verified(f: &Fixture) -> Vec<String> {
+pub(super) async fn verified(f: &Fixture) -> Vec<String> {
     let sources = AuditSources { store: &*f.store, checkpoints: Some(&*f.registry), public_key: Some(key(1).public()) };
     let args = AuditVerify { json: true, ..AuditVerify::default() };
     let (mut out, mut err) = (Vec::new(), Vec::new());
