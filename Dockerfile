@@ -11,7 +11,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
  && cp target/release/riskfleet target/release/riskfleet-ingest target/release/riskfleet-worker target/release/riskfleet-console target/release/riskfleet-load /programs/
 
 FROM debian:bookworm-slim
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin riskfleet
+RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin riskfleet \
+ && install -d -o 10001 -g 10001 /var/lib/riskfleet
 COPY --from=build /programs/ /usr/local/bin/
 COPY LICENSE /usr/share/doc/riskfleet/LICENSE
 USER 10001:10001

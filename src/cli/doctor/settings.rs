@@ -21,7 +21,7 @@ pub(super) fn judge(s: &Settings, fleet: Option<&FleetSeen>) -> Vec<Finding> {
         s.pack_bytes_max
     );
     let mut findings = vec![Finding::ok("settings", whole)];
-    findings.extend([callers(s), drain(s), memory(s, fleet)].into_iter().flatten());
+    findings.extend([callers(s), proof(s), drain(s), memory(s, fleet)].into_iter().flatten());
     findings.extend([lanes(s, fleet), batches(s), partitions(s, fleet)].into_iter().flatten());
     findings
 }
@@ -45,6 +45,23 @@ fn callers(s: &Settings) -> Option<Finding> {
             "make the first one (riskfleet keys create --bootstrap --name NAME), or set one of them; workers need none",
         )),
         (Auth::On, _, true) => None,
+    }
+}
+
+fn proof(s: &Settings) -> Option<Finding> {
+    let check = "settings.audit";
+    match (&s.audit_key, &s.checkpoint_file) {
+        (None, _) => Some(Finding::warning(
+            check,
+            "RISKFLEET_AUDIT_KEY is not set here: nobody signs, and whoever owns the database can write the audit anew",
+            "make a key (riskfleet audit key --new FILE), and set it for riskfleet-console; the others need none",
+        )),
+        (Some(_), None) => Some(Finding::warning(
+            check,
+            "RISKFLEET_CHECKPOINT_FILE is not set here: checkpoints stand in the database alone, and go with its end",
+            "set it for riskfleet-console to a file that the database's administrators can't change",
+        )),
+        (Some(_), Some(_)) => None,
     }
 }
 
@@ -128,6 +145,10 @@ mod tests {
     use super::*;
     use crate::config::{Sources, load};
 
+    const SECRET: (&str, &str) = ("jwt_secret", "0123456789abcdef0123456789abcdef");
+    const KEY: (&str, &str) = ("audit_key", "5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed");
+    const FILE: (&str, &str) = ("checkpoint_file", "/elsewhere/checkpoints.jsonl");
+
     fn judged(given: &[(&str, &str)]) -> Vec<(&'static str, Verdict)> {
         let flags = given.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let settings = load(&Sources { flags, ..Sources::default() }).expect("legal");
@@ -139,19 +160,22 @@ mod tests {
 
     #[test]
     fn what_hurts_is_named_and_nothing_else() {
-        let secret = ("jwt_secret", "0123456789abcdef0123456789abcdef");
-        assert_eq!(judged(&[secret]), [], "the defaults are well");
+        assert_eq!(judged(&[SECRET, KEY, FILE]), [], "the defaults are well");
         let cases: &[Case<'_>] = &[
             (&[("auth", "off"), ("behind_proxy", "true")], "settings.auth", Verdict::Failed),
             (&[("auth", "off")], "settings.auth", Verdict::Warning),
             (&[], "settings.auth", Verdict::Warning),
-            (&[secret, ("drain_timeout_s", "31")], "settings.drain", Verdict::Warning),
-            (&[secret, ("prefetch", "2000"), ("pack_bytes_max", "16777216")], "settings.memory", Verdict::Warning),
-            (&[secret, ("lanes", "17")], "settings.lanes", Verdict::Warning),
-            (&[secret, ("commit_batch_max", "99")], "settings.batches", Verdict::Warning),
+            (&[SECRET, ("drain_timeout_s", "31")], "settings.drain", Verdict::Warning),
+            (&[SECRET, ("prefetch", "2000"), ("pack_bytes_max", "16777216")], "settings.memory", Verdict::Warning),
+            (&[SECRET, ("lanes", "17")], "settings.lanes", Verdict::Warning),
+            (&[SECRET, ("commit_batch_max", "99")], "settings.batches", Verdict::Warning),
         ];
         for (given, check, verdict) in cases {
-            assert_eq!(judged(given), [(*check, *verdict)], "{given:?}");
+            let given = [given, &[KEY, FILE][..]].concat();
+            assert_eq!(judged(&given), [(*check, *verdict)], "{given:?}");
         }
+        let unproven = [("settings.audit", Verdict::Warning)];
+        assert_eq!(judged(&[SECRET]), unproven, "nobody signs");
+        assert_eq!(judged(&[SECRET, KEY]), unproven, "what is signed goes with the database");
     }
 }

@@ -53,8 +53,8 @@ async fn a_fleet_that_works_is_well_and_one_that_has_died_is_not() {
     let unsafe_here = expected_failures(&fleet).await;
     assert_eq!(those(&seen, "failed"), unsafe_here, "{seen:#}");
     assert_eq!((exit, &seen["ok"]), (Some(i32::from(!unsafe_here.is_empty())), &json!(unsafe_here.is_empty())));
-    // Authentication is off here, and one queue stands as somebody else made it.
-    assert_eq!(those(&seen, "warning"), ["settings.auth", "queues.type"], "{seen:#}");
+    // Authentication is off here, nobody signs, and one queue stands as somebody else made it.
+    assert_eq!(those(&seen, "warning"), ["settings.auth", "settings.audit", "queues.type"], "{seen:#}");
     let plan = fleet.operate_json(&["fleet", "plan", "--workers", "3"]);
     assert_eq!((&plan["workers_now"], &plan["joining"], &plan["draws"]), (&json!(1), &json!(2), &json!(100)));
     assert!(plan["moves"]["least"].as_u64() >= Some(8), "two thirds of 16 or so: {plan}");
