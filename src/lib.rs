@@ -33,6 +33,9 @@
 //! 7. [`ports::Lane::commit_batch`]: fence, dedupe, decision, audit, approval, in ONE transaction.
 //!    Then the outcome is published, and then the pack is acknowledged.
 //!
+//! Which model scores is not on this way: a worker looks for what was made active ([`ports::ActiveVersions`])
+//! and has it at hand.
+//!
 //! What a crash leaves between two hops is found again: outbox rows by whoever sees them stand,
 //! unacknowledged packs by the broker, and everything else by refill, which publishes the pending
 //! events above the mark W that no queue holds any more.
@@ -50,6 +53,7 @@
 //! * **a table**: a migration for each database; on Postgres what each role may do with it, a row in
 //!   `adapters/postgres/rights.rs` (a test lists them all); a verb that answers a tenant's caller takes
 //!   a [`domain::Scope`], and goes by `adapters/postgres/scope.rs`;
+//! * **a kind of model**: a variant of [`pipeline::Scorer`] and its reader, by the `kind` of the content;
 //! * **a command**: arguments in [`cli::args`], a file beside it;
 //! * **a setting**: a row in [`config::settings`], and its row in the README (a test compares).
 

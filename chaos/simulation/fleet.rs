@@ -157,6 +157,7 @@ async fn run_worker(fleet: Arc<Fleet>, crew: Crew) {
     let process = &crew.process;
     let parts = worker::Parts {
         store: Arc::new(SimStore(Arc::clone(process))),
+        versions: Arc::new(SimStore(Arc::clone(process))),
         broker: Arc::new(SimBroker(Arc::clone(process))),
         leases: Arc::new(SimLeases(Arc::clone(process))),
         context: Arc::new(SimContext(Arc::clone(process))),

@@ -8,13 +8,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use riskfleet::domain::AuditBody;
+use riskfleet::domain::version::VersionKey;
 use riskfleet::domain::{Epoch, EventId, IdempotencyKey, Outcome, PartitionId, Scope, TenantId, WorkerId};
 use riskfleet::ports::store::{
     Accepted, AuditCursor, AuditLine, CommitBatch, Committed, DeadAct, DeadFilter, DeadLetter, Disposition, DueRetry,
     EventFilter, EventRecord, EventSummary, FleetConstants, FleetStatus, Ledger, Mark, MarkBatch, NewEvent, OutboxKind,
     OutboxRow, RetryBatch, StoredEvent, WorkerRow,
 };
-use riskfleet::ports::{EventStore, Lane, StoreError};
+use riskfleet::ports::versions::{Activation, StoredVersion};
+use riskfleet::ports::{ActiveVersions, EventStore, Lane, StoreError};
 use uuid::Uuid;
 
 use crate::bugs::Bug;
@@ -48,6 +50,18 @@ impl SimStore {
             }
         }
         events
+    }
+}
+
+/// There are no versions, and looking for some is not what is tried here: it always goes well.
+#[async_trait]
+impl ActiveVersions for SimStore {
+    async fn activations_since(&self, generation: i64, limit: u32) -> Result<Vec<Activation>, StoreError> {
+        self.0.world.store.activations_since(generation, limit).await
+    }
+
+    async fn version_content(&self, key: &VersionKey) -> Result<Option<StoredVersion>, StoreError> {
+        self.0.world.store.version_content(key).await
     }
 }
 

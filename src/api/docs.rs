@@ -40,6 +40,8 @@ use super::views::{AcceptedEvent, BatchAnswer, BatchItem};
         (name = "fleet", description = "The fleet as a whole"),
         (name = "tenants", description = "How long things are kept, and what must not go"),
         (name = "keys", description = "API keys: making, listing and revoking them"),
+        (name = "models", description = "What gives the risk score: versions under four eyes, and the active one"),
+        (name = "prompts", description = "What a language model is asked with: versions under four eyes"),
         (name = "tenant", description = "Who the caller is taken for"),
         (name = "operations", description = "Health, metrics, this document"),
     ),
@@ -73,6 +75,10 @@ impl IntoResponses for SubmitProblems {
             ProblemType::NotClaimed,
             ProblemType::SecondLevel,
             ProblemType::RequestFull,
+            ProblemType::FourEyes,
+            ProblemType::VersionDecided,
+            ProblemType::NotApproved,
+            ProblemType::VersionsFull,
             ProblemType::BadQuery,
             ProblemType::MethodNotAllowed,
         ];
@@ -199,6 +205,54 @@ impl IntoResponses for RevokeProblems {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
         problems(|what| reading(what) || giving_a_reason(what) || what == ProblemType::NotFound)
     }
+}
+
+/// Refusals of the routes that list versions, or show which one is active.
+pub(super) struct VersionsListProblems;
+
+impl IntoResponses for VersionsListProblems {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        problems(|what| reading(what) || asking_a_tenants(what))
+    }
+}
+
+/// Refusals of the routes that show a version.
+pub(super) struct VersionShowProblems;
+
+impl IntoResponses for VersionShowProblems {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        problems(|what| reading(what) || asking_a_tenants(what) || what == ProblemType::NotFound)
+    }
+}
+
+/// Refusals of the routes that register a version.
+pub(super) struct NewVersionProblems;
+
+impl IntoResponses for NewVersionProblems {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        let those = [ProblemType::TenantMissing, ProblemType::VersionsFull];
+        problems(|what| reading(what) || giving_a_reason(what) || those.contains(&what))
+    }
+}
+
+/// Refusals of the routes that do something with a version.
+pub(super) struct VersionActProblems;
+
+impl IntoResponses for VersionActProblems {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        let those = [
+            ProblemType::NotFound,
+            ProblemType::FourEyes,
+            ProblemType::VersionDecided,
+            ProblemType::NotApproved,
+            ProblemType::VersionsFull,
+        ];
+        problems(|what| reading(what) || asking_a_tenants(what) || giving_a_reason(what) || those.contains(&what))
+    }
+}
+
+fn asking_a_tenants(what: ProblemType) -> bool {
+    matches!(what, ProblemType::BadQuery | ProblemType::TenantMissing)
 }
 
 fn giving_a_reason(what: ProblemType) -> bool {

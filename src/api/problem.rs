@@ -65,6 +65,14 @@ pub enum ProblemType {
     SecondLevel,
     /// The approval request keeps no more comments or claims.
     RequestFull,
+    /// The author of a version decides on it.
+    FourEyes,
+    /// A version was decided before.
+    VersionDecided,
+    /// A version that is not approved can't be made active.
+    NotApproved,
+    /// There are as many versions, or active ones, as there may be.
+    VersionsFull,
     /// The route has other methods.
     MethodNotAllowed,
     /// The key stands for another payload.
@@ -91,7 +99,7 @@ pub enum ProblemType {
 
 impl ProblemType {
     /// Every type, for the documents.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 37] = [
         Self::BrokenJson,
         Self::BadHeader,
         Self::BadQuery,
@@ -114,6 +122,10 @@ impl ProblemType {
         Self::NotClaimed,
         Self::SecondLevel,
         Self::RequestFull,
+        Self::FourEyes,
+        Self::VersionDecided,
+        Self::NotApproved,
+        Self::VersionsFull,
         Self::MethodNotAllowed,
         Self::IdempotencyConflict,
         Self::TooLarge,
@@ -151,6 +163,10 @@ impl ProblemType {
             Self::NotClaimed => (StatusCode::CONFLICT, "not-claimed", "Nobody has claimed it"),
             Self::SecondLevel => (StatusCode::FORBIDDEN, "second-level", "It was overdue and is the second role's"),
             Self::RequestFull => (StatusCode::CONFLICT, "request-full", "No more of these are kept"),
+            Self::FourEyes => (StatusCode::CONFLICT, "four-eyes", "Its author never decides on it"),
+            Self::VersionDecided => (StatusCode::CONFLICT, "version-decided", "The version was decided before"),
+            Self::NotApproved => (StatusCode::CONFLICT, "not-approved", "The version is not approved"),
+            Self::VersionsFull => (StatusCode::CONFLICT, "versions-full", "No more of these are kept"),
             Self::MethodNotAllowed => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The route has other methods")
             }

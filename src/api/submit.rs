@@ -100,6 +100,10 @@ fn count(problem: &Problem) {
         | ProblemType::NotClaimed
         | ProblemType::SecondLevel
         | ProblemType::RequestFull
+        | ProblemType::FourEyes
+        | ProblemType::VersionDecided
+        | ProblemType::NotApproved
+        | ProblemType::VersionsFull
         | ProblemType::BadQuery
         | ProblemType::UriTooLong
         | ProblemType::TooManyRequests

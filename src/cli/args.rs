@@ -5,6 +5,7 @@ mod audit;
 mod dlq;
 mod keys;
 mod tenants;
+mod versions;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
@@ -19,6 +20,10 @@ pub use dlq::{DeadDiscard, DeadList, DeadReplay, Dlq, DlqChange, DlqRead};
 pub use keys::{KeyCreate, KeyList, KeyRevoke, KeyRoles, Keys};
 pub use tenants::{
     OneTenant, TenantList, TenantReason, TenantRetention, Tenants, TenantsChange, TenantsRead, TenantsSweep,
+};
+pub use versions::{
+    ModelDeactivate, Models, ModelsActive, Prompts, To, VersionAct, VersionList, VersionRegister, VersionReject,
+    VersionShow, VersionsChange, VersionsRead,
 };
 
 use crate::config::Flags;
@@ -95,6 +100,12 @@ pub enum Command {
     /// Look after approval requests: what the workflow escalates to people
     #[command(subcommand)]
     Approvals(Approvals),
+    /// Look after models: what gives the risk score, under four eyes
+    #[command(subcommand)]
+    Models(Models),
+    /// Look after prompts: what a language model is asked with, under four eyes
+    #[command(subcommand)]
+    Prompts(Prompts),
     /// Have the workers publish again what no queue may hold any more
     Repair(Repair),
     /// Print a completion script for a shell
@@ -303,6 +314,9 @@ mod tests {
             "riskfleet tenants retention acme --fleet --reason over",
             "riskfleet approvals list --state overdue --tenant acme",
             "riskfleet up --demo --workers 3",
+            "riskfleet models register card.json --name fraud --reason new --tenant acme",
+            "riskfleet models activate fraud@3",
+            "riskfleet prompts show explain@1 --tenant acme --content",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }
@@ -328,6 +342,11 @@ mod tests {
             ("riskfleet keys create --name ops --bootstrap --role ADMIN", "cannot be used with"),
             ("riskfleet keys create --name ops --role ADMIN --expires-at soon", "must be an RFC 3339 moment"),
             ("riskfleet keys revoke x --reason y", "<KEY>"),
+            ("riskfleet models approve fraud", "must be NAME@NUMBER"),
+            ("riskfleet models list", "--tenant"),
+            ("riskfleet models list --tenant acme --state good", "must be pending, approved or rejected"),
+            ("riskfleet prompts reject explain@1", "--reason"),
+            ("riskfleet prompts activate explain@1", "unrecognized subcommand"),
             ("riskfleet fly", "unrecognized subcommand 'fly'"),
         ];
         for (line, want) in cases {

@@ -5,6 +5,7 @@ use std::io;
 use chrono::{DateTime, Utc};
 
 use crate::domain::retention::Day;
+use crate::domain::version::Artifact;
 use crate::domain::{EventId, TenantId};
 use crate::ports::StoreError;
 
@@ -61,6 +62,14 @@ pub enum CliError {
     /// Nothing is known of the tenant.
     #[error("find tenant {0}: nothing is set of it, and it has no audit chain")]
     NoTenant(TenantId),
+    /// There is no such version.
+    #[error("find {artifact} {version}: the tenant has none of this name and number")]
+    NoVersion {
+        /// Of what.
+        artifact: Artifact,
+        /// Which.
+        version: String,
+    },
     /// The event has no decision that could be replayed.
     #[error("replay event {0}: it has no decision")]
     NotDecided(EventId),
@@ -127,6 +136,7 @@ impl CliError {
                 "its retention was over: `riskfleet audit list` still has its records, and \
                  `riskfleet tenants sweep --dry-run` says what is kept how long"
             }
+            Self::NoVersion { .. } => "see `riskfleet models list --tenant TENANT`, or `prompts list`",
             Self::NoTenant(_) => "see `riskfleet tenants list`",
             Self::NotDecided(_) | Self::NeverDead(_) | Self::NotEscalated(_) => {
                 "see `riskfleet explain EVENT` for where it stands"

@@ -10,12 +10,16 @@ use super::timeline::{self, Step, Timeline};
 use super::waiting::Around;
 use super::{CliError, Exit, Screen};
 use crate::domain::{Scope, Status, time};
-use crate::ports::EventStore;
+use crate::ports::{ActiveVersions, EventStore};
 
 /// The width of the column of moments: `2026-11-21T10:00:00.000Z`.
 const MOMENT: usize = 24;
 
-pub(super) async fn run(args: &OneEvent, store: &dyn EventStore, screen: &mut Screen<'_>) -> Result<Exit, CliError> {
+pub(super) async fn run(
+    args: &OneEvent,
+    (store, versions): (&dyn EventStore, &dyn ActiveVersions),
+    screen: &mut Screen<'_>,
+) -> Result<Exit, CliError> {
     let Some(record) = store.event(&Scope::Fleet, args.event).await? else {
         let why = absent(args.event, store).await;
         if args.json {
@@ -29,7 +33,7 @@ pub(super) async fn run(args: &OneEvent, store: &dyn EventStore, screen: &mut Sc
     };
     let around = Around::of(&record, store).await?;
     let timeline = timeline::tell(&record, &around)?;
-    let replayed = replay(&record)?;
+    let replayed = replay(&record, versions).await?;
     if args.json {
         let mut shown = json!(timeline);
         shown["stored"] = true.into();

@@ -4,6 +4,7 @@
 
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde::Serialize;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -92,7 +93,7 @@ impl Api {
 
     /// Reads from the control API.
     pub(super) async fn get(&self, path: &str) -> Result<Value, Refused> {
-        self.ask(Method::GET, path, None).await
+        self.ask(Method::GET, path, None::<&Value>).await
     }
 
     /// Changes something through the control API, saying why.
@@ -102,11 +103,11 @@ impl Api {
     }
 
     /// Changes something that takes more than a reason.
-    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, Refused> {
+    pub(super) async fn post(&self, path: &str, body: &(impl Serialize + Sync)) -> Result<Value, Refused> {
         self.ask(Method::POST, path, Some(body)).await
     }
 
-    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Refused> {
+    async fn ask<B: Serialize + Sync>(&self, method: Method, path: &str, body: Option<&B>) -> Result<Value, Refused> {
         let mut attempt = 1;
         loop {
             match self.attempt(method.clone(), path, body).await {
@@ -124,7 +125,7 @@ impl Api {
         }
     }
 
-    async fn attempt(&self, method: Method, path: &str, body: Option<&Value>) -> Attempt {
+    async fn attempt<B: Serialize + Sync>(&self, method: Method, path: &str, body: Option<&B>) -> Attempt {
         let error = |why: String, advice: &'static str| CliError::Api { url: self.shown(path), why, advice };
         let mut request = self.request(method, path);
         if let Some(body) = body {

@@ -36,6 +36,7 @@ mod send;
 mod table;
 mod tenants;
 mod timeline;
+mod versions;
 mod waiting;
 
 pub use approvals::{approvals_change, approvals_read};
@@ -52,17 +53,22 @@ pub use repair::repair;
 pub use screen::Screen;
 pub use send::send;
 pub use tenants::{tenants_change, tenants_read};
+pub use versions::{models_active, versions_change, versions_read};
 
-use crate::ports::{Checkpoints, EventStore};
+use crate::ports::{ActiveVersions, Checkpoints, EventStore};
 use args::{AuditList, AuditVerify, Events, Fleet, Read};
 
 /// Runs a command that only reads the store. Says on the screen what failed and what to do next.
-pub async fn run(command: &Read, store: &dyn EventStore, screen: &mut Screen<'_>) -> Exit {
+pub async fn run(
+    command: &Read,
+    (store, versions): (&dyn EventStore, &dyn ActiveVersions),
+    screen: &mut Screen<'_>,
+) -> Exit {
     let done = match command {
         Read::Events(Events::List(list)) => events_list::run(list, store, screen).await,
         Read::Events(Events::Get(one)) => events_get::run(one, store, screen).await,
-        Read::Explain(one) => explain::run(one, store, screen).await,
-        Read::Replay(one) => replay::run(one, store, screen).await,
+        Read::Explain(one) => explain::run(one, (store, versions), screen).await,
+        Read::Replay(one) => replay::run(one, (store, versions), screen).await,
         Read::Fleet(Fleet::Status(status)) => fleet_status::run(status, store, screen).await,
         Read::Fleet(Fleet::Plan(plan)) => fleet_plan::run(plan, store, screen).await,
     };

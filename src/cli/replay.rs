@@ -1,4 +1,7 @@
 //! `replay`: a decided event is decided again from what is stored, and must give the same bytes.
+//!
+//! The model is the one that the decision names, held against its SHA-256; one that could not be used
+//! then is not used now, whether it could be or not.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -11,10 +14,13 @@ use super::{CliError, Exit, Screen, table};
 use crate::domain::audit::sha256;
 use crate::domain::decision::PolicyRef;
 use crate::domain::invalid::pointer_segment;
-use crate::domain::{Event, EventBody, EventId, Scope};
-use crate::pipeline::{self, Policy};
-use crate::ports::EventStore;
+use crate::domain::version::{Artifact, VersionKey, VersionRef};
+use crate::domain::{Decision, Event, EventBody, EventId, Scope};
+use crate::pipeline::baseline::BASELINE_MODEL;
+use crate::pipeline::scorer::MODEL_UNAVAILABLE;
+use crate::pipeline::{self, Policy, Scorer, Unfit};
 use crate::ports::store::{Disposition, EventRecord};
+use crate::ports::{ActiveVersions, EventStore};
 
 /// How many differing fields are named.
 const DIFFERENCES_MAX: usize = 100;
@@ -37,6 +43,13 @@ pub(super) enum Replayed {
     UnknownPolicy {
         /// Which.
         policy: PolicyRef,
+    },
+    /// The model that it was decided by is not there any more, or not what it was.
+    UnknownModel {
+        /// Which, `name@version`.
+        model: String,
+        /// What is wrong with it.
+        why: String,
     },
 }
 
@@ -71,14 +84,19 @@ impl Replayed {
                     policy.name, policy.version, policy.hash
                 )
             }
+            Self::UnknownModel { model, why } => format!("not checked: failed to {why} ({model})"),
         }
     }
 }
 
-pub(super) async fn run(args: &OneEvent, store: &dyn EventStore, screen: &mut Screen<'_>) -> Result<Exit, CliError> {
+pub(super) async fn run(
+    args: &OneEvent,
+    (store, versions): (&dyn EventStore, &dyn ActiveVersions),
+    screen: &mut Screen<'_>,
+) -> Result<Exit, CliError> {
     let found = store.event(&Scope::Fleet, args.event).await?;
     let Some(record) = found else { return Err(absent(args.event, store).await) };
-    let replayed = replay(&record)?.ok_or(CliError::NotDecided(args.event))?;
+    let replayed = replay(&record, versions).await?.ok_or(CliError::NotDecided(args.event))?;
     if args.json {
         screen.json(&document(args.event, &replayed))?;
         return Ok(Exit::when(replayed.is_same()));
@@ -109,16 +127,19 @@ fn document(event: EventId, replayed: &Replayed) -> Value {
 /// Decides a stored event again; nothing for an event without a decision.
 ///
 /// # Errors
-/// When the stored event or decision can't be read.
-pub(super) fn replay(record: &EventRecord) -> Result<Option<Replayed>, CliError> {
+/// When the stored event or decision can't be read, or the store is away.
+pub(super) async fn replay(record: &EventRecord, versions: &dyn ActiveVersions) -> Result<Option<Replayed>, CliError> {
     let Some(Disposition::Decided { decision: text, .. }) = record.end.as_ref().map(|end| &end.disposition) else {
         return Ok(None);
     };
     let stored = read_decision(record.event.id, text)?;
-    let policy = Policy::baseline();
-    if stored.policy != policy.reference {
+    if stored.policy != Policy::baseline().reference {
         return Ok(Some(Replayed::UnknownPolicy { policy: stored.policy }));
     }
+    let policy = match policy_of(&stored, versions).await? {
+        Ok(policy) => policy,
+        Err(why) => return Ok(Some(Replayed::UnknownModel { model: stored.model_version, why })),
+    };
     let unreadable = |why| CliError::Unreadable { what: "event", event: record.event.id, why };
     let body = EventBody::from_canonical(&record.event.body).map_err(unreadable)?;
     let event = Event { id: record.event.id, correlation_id: record.event.correlation_id.clone(), body };
@@ -130,6 +151,26 @@ pub(super) fn replay(record: &EventRecord) -> Result<Option<Replayed>, CliError>
     let read = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap_or(Value::Null);
     differ(&read(text), &read(&again), &mut String::new(), &mut differences);
     Ok(Some(Replayed::Differs { differences }))
+}
+
+/// What decided then; inside, why it can't be had.
+async fn policy_of(stored: &Decision, versions: &dyn ActiveVersions) -> Result<Result<Policy, String>, CliError> {
+    if stored.model_version == BASELINE_MODEL {
+        return Ok(Ok(Policy::baseline()));
+    }
+    let version: VersionRef = match stored.model_version.parse() {
+        Ok(version) => version,
+        Err(e) => return Ok(Err(format!("use the model: its name can't be read: {e}"))),
+    };
+    if stored.reasons.iter().any(|reason| reason.code == MODEL_UNAVAILABLE) {
+        return Ok(Ok(Policy::with_model(&version, Scorer::Unavailable)));
+    }
+    let key = VersionKey { tenant: stored.tenant_id.clone(), artifact: Artifact::Model, version: version.clone() };
+    let loaded = match versions.version_content(&key).await? {
+        Some(found) => Scorer::load(&found.version, &found.content, None),
+        None => Err(Unfit::Missing),
+    };
+    Ok(loaded.map(|scorer| Policy::with_model(&version, scorer)).map_err(|why| why.to_string()))
 }
 
 /// Names every field that differs. The depth is bounded by the reader that made the values.

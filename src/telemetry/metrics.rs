@@ -279,6 +279,19 @@ fn worker() {
     let _ = histogram!(names::ACCEPT_TO_DECISION_SECONDS);
     describe_gauge!(names::OWNED_PARTITIONS, "Partitions that this worker owns.");
     gauge!(names::OWNED_PARTITIONS).increment(0.0);
+    models();
+}
+
+fn models() {
+    describe_gauge!(names::MODELS_ACTIVE, "Tenants whose active model this worker decides by.");
+    describe_gauge!(
+        names::MODELS_UNAVAILABLE,
+        "Tenants whose active model can't be used: people decide all of theirs."
+    );
+    for name in [names::MODELS_ACTIVE, names::MODELS_UNAVAILABLE] {
+        gauge!(name).increment(0.0);
+    }
+    plain_counters(&[(names::MODEL_LOOKS_FAILED, "Looks for active models that failed.")]);
 }
 
 fn retention() {

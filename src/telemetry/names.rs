@@ -104,6 +104,12 @@ pub const RETENTION_DAYS_DROPPED: &str = "riskfleet_retention_days_dropped_total
 pub const RETENTION_FAILURES: &str = "riskfleet_retention_failures_total";
 /// Gauge, seconds since 1970: the beginning of the oldest day that is over and kept; 0: none is.
 pub const RETENTION_OLDEST_DAY: &str = "riskfleet_retention_oldest_day_seconds";
+/// Gauge: tenants whose active model this worker decides by.
+pub const MODELS_ACTIVE: &str = "riskfleet_models_active";
+/// Gauge: tenants whose active model can't be used, so that people decide all of theirs.
+pub const MODELS_UNAVAILABLE: &str = "riskfleet_models_unavailable";
+/// Counter: looks for active models that failed.
+pub const MODEL_LOOKS_FAILED: &str = "riskfleet_model_looks_failed_total";
 /// Counter: audit records that have gone below an anchor.
 pub const AUDIT_SHORTENED: &str = "riskfleet_audit_records_shortened_total";
 /// Counter: looks at old audit records that failed.

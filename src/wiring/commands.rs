@@ -9,11 +9,13 @@ use std::sync::Arc;
 use super::{WiringError, doctor, program, proof, servers, single};
 use crate::adapters::sqlite::SqliteStore;
 use crate::cli::args::{
-    Approvals, ApprovalsRead, Audit, AuditKeyArgs, AuditVerify, Cli, Command, Dlq, Doctor, Keys, Source, Tenants, Up,
+    Approvals, ApprovalsRead, Audit, AuditKeyArgs, AuditVerify, Cli, Command, Dlq, Doctor, Keys, Models, Prompts,
+    Source, Tenants, Up, VersionsRead,
 };
 use crate::cli::{self, AuditSources, Exit, ExportSources, Screen};
 use crate::config::{Flags, Settings, Sources, load};
 use crate::crypto::AuditKey;
+use crate::domain::version::Artifact;
 use crate::lifecycle::{SystemClock, SystemEntropy, install_crypto_provider};
 use crate::ports::{Clock, Entropy, EventStore, Registry};
 use crate::telemetry::Role;
@@ -110,6 +112,13 @@ async fn dispatch(said: Said<'_>, command: Command, screen: &mut Screen<'_>) -> 
             Ok(registry) => cli::tenants_read(&read, &*registry, screen).await.into(),
             Err(e) => failed(&e),
         },
+        Command::Models(Models::Read(read)) => versions(said, Artifact::Model, &read, screen).await,
+        Command::Models(Models::Change(change)) => cli::versions_change(Artifact::Model, &change, screen).await.into(),
+        Command::Models(Models::Active(active)) => cli::models_active(&active, screen).await.into(),
+        Command::Prompts(Prompts::Read(read)) => versions(said, Artifact::Prompt, &read, screen).await,
+        Command::Prompts(Prompts::Change(change)) => {
+            cli::versions_change(Artifact::Prompt, &change, screen).await.into()
+        }
         Command::Repair(repair) => cli::repair(&repair, screen).await.into(),
         Command::Audit(command) => audit(said, command, screen).await,
         Command::Keys(keys) => look_after_keys(said, keys, screen).await,
@@ -119,8 +128,8 @@ async fn dispatch(said: Said<'_>, command: Command, screen: &mut Screen<'_>) -> 
             Ok(store) => cli::dlq_read(&read, &*store, screen).await.into(),
             Err(e) => failed(&e),
         },
-        Command::Read(read) => match open(said).await {
-            Ok(store) => cli::run(&read, &*store, screen).await.into(),
+        Command::Read(read) => match open_registry(said).await {
+            Ok((store, registry)) => cli::run(&read, (&*store, &*registry), screen).await.into(),
             Err(e) => failed(&e),
         },
     }
@@ -180,6 +189,13 @@ async fn open_registry(said: Said<'_>) -> Result<(Arc<dyn EventStore>, Arc<dyn R
             Ok((store.clone(), store))
         }
         None => servers::open_registry(&said.settings()?).await,
+    }
+}
+
+async fn versions(said: Said<'_>, artifact: Artifact, read: &VersionsRead, screen: &mut Screen<'_>) -> ExitCode {
+    match registry(said, false).await {
+        Ok(registry) => cli::versions_read(artifact, read, &*registry, screen).await.into(),
+        Err(e) => failed(&e),
     }
 }
 

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use crate::api::Probe;
 use crate::config::Settings;
-use crate::ports::{Broker, Clock, ContextSource, EventStore, LeaseTtls, Leases};
+use crate::ports::{ActiveVersions, Broker, Clock, ContextSource, EventStore, LeaseTtls, Leases};
 use crate::resilience::{
     Breaker, BreakerMeters, BreakerRules, Bulkhead, BulkheadMeters, BulkheadRules, Circuit, Guard, GuardedBroker,
-    GuardedContext, GuardedLeases, GuardedStore,
+    GuardedContext, GuardedLeases, GuardedStore, GuardedVersions,
 };
 use crate::telemetry::names::{self, circuit, dependency};
 
@@ -50,6 +50,16 @@ impl Guards {
     pub(super) fn store(&mut self, store: Arc<dyn EventStore>) -> Arc<dyn EventStore> {
         let guard = self.guard("database circuit", dependency::DATABASE, self.breaker, self.bulkhead);
         Arc::new(GuardedStore::new(store, guard))
+    }
+
+    /// A worker's: what it reads of versions is behind the same guard, since it is the same server.
+    pub(super) fn worker_store<S: EventStore + ActiveVersions + 'static>(
+        &mut self,
+        store: Arc<S>,
+    ) -> (Arc<dyn EventStore>, Arc<dyn ActiveVersions>) {
+        let guard = self.guard("database circuit", dependency::DATABASE, self.breaker, self.bulkhead);
+        let versions = GuardedVersions::new(store.clone(), Arc::clone(&guard));
+        (Arc::new(GuardedStore::new(store, guard)), Arc::new(versions))
     }
 
     pub(super) fn broker(&mut self, broker: Arc<dyn Broker>) -> Arc<dyn Broker> {

@@ -336,10 +336,11 @@ pub(super) async fn worker(
     // As in ingest.
     wait_for_store(&*store, &stop).await?;
     let mut guards = Guards::new(&settings, &clock);
-    let (store, broker) = (guards.store(store), guards.broker(broker));
+    let ((store, versions), broker) = (guards.worker_store(store), guards.broker(broker));
     let (leases, context) = (guards.leases(leases, ttls), guards.context(context));
     let parts = worker::Parts {
         store: Arc::clone(&store),
+        versions,
         broker: Arc::clone(&broker),
         leases: Arc::clone(&leases),
         context,

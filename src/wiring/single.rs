@@ -79,7 +79,7 @@ pub(super) async fn up(
     let file = database(&data);
     let sqlite = SqliteStore::open(&file, settings.partitions, entropy.secret(), Arc::clone(&clock)).await?;
     let sqlite = Arc::new(sqlite);
-    let (store, registry): (Arc<dyn EventStore>, Arc<dyn Registry>) = (sqlite.clone(), sqlite);
+    let (store, registry): (Arc<dyn EventStore>, Arc<dyn Registry>) = (sqlite.clone(), sqlite.clone());
     let sweeper = sweeper(&settings, &registry, &clock);
     let auth = authenticator(&settings, &registry, &clock, &stop)?;
     let broker = Arc::new(MemoryBroker::new(MemoryLimits::default()));
@@ -90,7 +90,7 @@ pub(super) async fn up(
         ingest::start(ingest_parts(&settings, (&store, &broker), &clock, &entropy), &stop_ingest, &tasks).await?;
     let stop_workers = CancellationToken::new();
     tasks.spawn(sweeper.run(stop_ingest.clone()));
-    let workers = start_workers(&settings, &args, &store, &broker, &clock, &entropy, &stop_workers).await?;
+    let workers = start_workers(&settings, &args, &sqlite, &broker, &clock, &entropy, &stop_workers).await?;
     let shared_broker: Arc<dyn Broker> = broker.clone();
     let refusals = refusals(&registry, &clock, &stop);
     let state = ApiState {
@@ -204,7 +204,7 @@ async fn all_ended(workers: &mut JoinSet<Result<(), WorkerError>>) -> Result<(),
 async fn start_workers(
     settings: &Settings,
     args: &Up,
-    store: &Arc<dyn EventStore>,
+    store: &Arc<SqliteStore>,
     broker: &Arc<MemoryBroker>,
     clock: &Arc<dyn Clock>,
     entropy: &Arc<dyn Entropy>,
@@ -217,7 +217,8 @@ async fn start_workers(
     let mut workers = JoinSet::new();
     for _ in 0..args.workers {
         let parts = worker::Parts {
-            store: Arc::clone(store),
+            store: store.clone(),
+            versions: store.clone(),
             broker: broker.clone(),
             leases: Arc::clone(&leases),
             context: Arc::clone(&context),

@@ -20,10 +20,9 @@ pub(super) struct Ready {
     pub(super) partition: PartitionId,
 }
 
-/// Who decides, when, by what.
+/// Who decides, and when.
 pub(super) struct Bench<'a> {
     pub(super) worker: WorkerId,
-    pub(super) policy: &'a Policy,
     pub(super) now: DateTime<Utc>,
     pub(super) stopwatch: &'a dyn Fn() -> Duration,
 }
@@ -42,11 +41,11 @@ impl Bench<'_> {
     /// # Errors
     /// With what went wrong, when the workflow panics: a defect that one event shows does not end
     /// the worker, or every event beside it would wait for the next one.
-    pub(super) fn decide(&self, ready: &Ready, context: &Snapshot) -> Result<NewDisposition, String> {
+    pub(super) fn decide(&self, ready: &Ready, context: &Snapshot, policy: &Policy) -> Result<NewDisposition, String> {
         // Nothing that is shared is changed inside: what a panic leaves half done is dropped with it.
         let run = || {
             mutants::poison(&ready.event);
-            pipeline::run(&ready.event, context, self.policy, self.now, self.stopwatch)
+            pipeline::run(&ready.event, context, policy, self.now, self.stopwatch)
         };
         let (decision, timings) = catch_unwind(AssertUnwindSafe(run)).map_err(|panic| panicked(&*panic))?;
         let text = Bytes::from(decision.canonical());

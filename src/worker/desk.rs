@@ -11,14 +11,12 @@ use super::decide::{Bench, Ready, ready};
 use super::lane::{store_backoff, wait_out};
 use crate::domain::context::Observation;
 use crate::domain::{EventId, FailureClass, Snapshot};
-use crate::pipeline::Policy;
 use crate::ports::StoreError;
 use crate::ports::store::{NewDisposition, StoredEvent};
 
 /// Decides batches.
 pub(super) struct Desk {
     pub(super) shared: Arc<Shared>,
-    pub(super) policy: Policy,
 }
 
 /// What became of a batch before its commit.
@@ -78,9 +76,9 @@ impl Desk {
         let contexts = self.contexts(&given).await;
         let clock = &self.shared.parts.clock;
         let stopwatch = || clock.elapsed();
-        let bench = self.bench(&stopwatch);
+        let (bench, in_force) = (self.bench(&stopwatch), self.shared.models.current());
         for (ready, context) in given.into_iter().zip(&contexts) {
-            match bench.decide(&ready, context) {
+            match bench.decide(&ready, context, in_force.of(&ready.event.body.tenant_id)) {
                 Ok(disposition) => prepared.dispositions.push(disposition),
                 Err(error) => {
                     prepared.failed.push(Failed { stored: ready.stored(), class: FailureClass::WorkflowError, error });
@@ -114,7 +112,6 @@ impl Desk {
     fn bench<'a>(&'a self, stopwatch: &'a dyn Fn() -> Duration) -> Bench<'a> {
         Bench {
             worker: self.shared.member.id,
-            policy: &self.policy,
             now: crate::domain::time::whole_millis(self.shared.parts.clock.now()),
             stopwatch,
         }

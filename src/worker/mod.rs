@@ -4,7 +4,8 @@
 //! `fleet` claims and lets go of partitions; `feed` watches over one of them, `queue` turns its
 //! deliveries into events, `due` takes up what failed before; `buffer` holds them, fair between
 //! tenants; `lane` decides and commits, `suspects` finds what ends workers; `finish` publishes and
-//! acknowledges; `refill` and `upkeep` bring back what was lost on the way.
+//! acknowledges; `refill` and `upkeep` bring back what was lost on the way; `models` knows by which
+//! model each tenant is decided.
 //!
 //! # Decisions
 //! A lane takes what is there and never waits by a timer: with little traffic a batch is one event
@@ -19,6 +20,7 @@ mod feed;
 mod finish;
 mod fleet;
 mod lane;
+mod models;
 mod ownership;
 mod progress;
 mod queue;
@@ -35,15 +37,16 @@ use tokio_util::task::TaskTracker;
 
 use crate::crypto::{PackSeal, Packer};
 use crate::domain::{EventId, PartitionId, WorkerId};
-use crate::pipeline::Policy;
 use crate::ports::store::FleetConstants;
-use crate::ports::{Broker, Clock, ContextSource, Entropy, EventStore, Leases, Member, StoreError};
+use crate::ports::{ActiveVersions, Broker, Clock, ContextSource, Entropy, EventStore, Leases, Member, StoreError};
 
 /// What a worker stands on.
 #[derive(Clone)]
 pub struct Parts {
     /// The truth.
     pub store: Arc<dyn EventStore>,
+    /// Which models are active, and what they are.
+    pub versions: Arc<dyn ActiveVersions>,
     /// The queues.
     pub broker: Arc<dyn Broker>,
     /// Who owns what.
@@ -115,6 +118,7 @@ struct Shared {
     ownership: ownership::Ownership,
     buffers: Vec<Arc<buffer::Buffer>>,
     mark: RwLock<EventId>,
+    models: models::Models,
 }
 
 impl Shared {
@@ -174,6 +178,7 @@ impl Worker {
             ownership: ownership::Ownership::default(),
             buffers: (0..limits.lanes.max(1)).map(|_| buffer()).collect(),
             mark: RwLock::new(mark),
+            models: models::Models::new(),
             constants,
             parts,
             limits,
@@ -196,6 +201,7 @@ impl Worker {
     /// # Errors
     /// When a lane can't be opened or has failed: the process must end, its partitions move on.
     pub async fn run(&self, stop: CancellationToken) -> Result<(), WorkerError> {
+        let Some(watch) = models::first_look(Arc::clone(&self.shared), &stop).await else { return Ok(()) };
         let tasks = TaskTracker::new();
         let mut lanes = self.start_lanes(&tasks).await?;
         let upkeep = CancellationToken::new();
@@ -205,6 +211,7 @@ impl Worker {
         tasks.spawn(upkeep::repairs(shared(), upkeep.clone()));
         tasks.spawn(upkeep::report(shared(), upkeep.clone()));
         tasks.spawn(upkeep::ledger(shared(), upkeep.clone()));
+        tasks.spawn(watch.run(upkeep.clone()));
         let mut fleet = tokio::spawn(fleet::FleetTask::new(shared(), tasks.clone()).run(stop));
         let result = tokio::select! {
             biased;
@@ -234,7 +241,7 @@ impl Worker {
                 buffer: Arc::clone(buffer),
                 lane: self.shared.parts.store.open_lane().await?,
                 finisher: finish::Finisher::new(Arc::clone(&self.shared), tasks.clone()),
-                desk: desk::Desk { shared: Arc::clone(&self.shared), policy: Policy::baseline() },
+                desk: desk::Desk { shared: Arc::clone(&self.shared) },
             };
             lanes.spawn(lane.run());
         }

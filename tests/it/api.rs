@@ -15,6 +15,7 @@ mod reading;
 mod sending;
 mod tenants;
 pub(crate) mod tokens;
+mod versions;
 mod wrong_input;
 
 use axum::Router;

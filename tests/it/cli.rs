@@ -9,4 +9,5 @@ mod reading;
 mod sending;
 mod shelf;
 mod tenants;
+mod versions;
 mod waiting;

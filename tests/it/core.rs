@@ -1,5 +1,7 @@
 //! Ingest and worker together over the in-process adapters: the way of an event, without servers.
 
+mod models;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use riskfleet::adapters::memory::broker::{MemoryBroker, MemoryLimits};
@@ -16,7 +18,9 @@ use riskfleet::ports::broker::{InboxDelivery, Replies, ReplyMessage};
 use riskfleet::ports::intake::{Candidate, Intake, Taken};
 use riskfleet::ports::leases::LeaseTtls;
 use riskfleet::ports::store::{AuditCursor, EventStore};
-use riskfleet::ports::{Broker, BrokerError, OutcomeMessage, PackMessage, RateLimits, Route, Subscription};
+use riskfleet::ports::{
+    ActiveVersions, Broker, BrokerError, Clock, OutcomeMessage, PackMessage, RateLimits, Route, Subscription,
+};
 use riskfleet::resilience::LocalRate;
 use riskfleet::worker::{self, Worker, WorkerLimits};
 use std::collections::HashMap;
@@ -69,6 +73,7 @@ const PARTITIONS: u16 = 4;
 
 struct Fleet {
     store: Arc<dyn EventStore>,
+    versions: Arc<dyn ActiveVersions>,
     broker: Arc<Lossy>,
     leases: Arc<MemoryLeases>,
     context: Arc<MemoryContext>,
@@ -79,7 +84,8 @@ struct Fleet {
 impl Fleet {
     async fn start() -> Self {
         let clock = Arc::new(SystemClock::new());
-        let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new(PARTITIONS, [5; 32], clock.clone()));
+        let memory = Arc::new(MemoryStore::new(PARTITIONS, [5; 32], clock.clone()));
+        let (store, versions): (Arc<dyn EventStore>, Arc<dyn ActiveVersions>) = (memory.clone(), memory);
         let inner = Arc::new(MemoryBroker::new(MemoryLimits::default()));
         let broker = Arc::new(Lossy { inner, loses: AtomicBool::new(false) });
         let stop = CancellationToken::new();
@@ -102,16 +108,22 @@ impl Fleet {
         };
         let door = ingest::start(parts, &stop, &TaskTracker::new()).await.expect("the store is there");
         let leases = Arc::new(MemoryLeases::new(LeaseTtls::default(), clock));
-        Self { store, broker, leases, context: Arc::new(MemoryContext::new(ContextLimits::default())), door, stop }
+        let context = Arc::new(MemoryContext::new(ContextLimits::default()));
+        Self { store, versions, broker, leases, context, door, stop }
     }
 
     async fn worker(&self, stop: &CancellationToken) -> tokio::task::JoinHandle<()> {
+        self.worker_with(Arc::new(SystemClock::new()), stop).await
+    }
+
+    async fn worker_with(&self, clock: Arc<dyn Clock>, stop: &CancellationToken) -> tokio::task::JoinHandle<()> {
         let parts = worker::Parts {
             store: Arc::clone(&self.store),
+            versions: Arc::clone(&self.versions),
             broker: self.broker.clone(),
             leases: self.leases.clone(),
             context: self.context.clone(),
-            clock: Arc::new(SystemClock::new()),
+            clock,
             entropy: Arc::new(SystemEntropy),
         };
         let limits = WorkerLimits {

@@ -6,5 +6,6 @@ mod approvals;
 mod dead_letters;
 mod doors;
 mod failures;
+mod models;
 mod proof;
 mod senders;

@@ -19,7 +19,10 @@ use riskfleet::crypto::seal::PackSeal;
 use riskfleet::domain::event::{AMOUNT_MAX, Kind};
 use riskfleet::domain::lines::LineCutter;
 use riskfleet::domain::parse::{self, Given, Parsed};
-use riskfleet::domain::{CorrelationId, EventBody, EventId, IdempotencyKey, PartitionId, TenantId, cloudevents};
+use riskfleet::domain::{
+    CorrelationId, EventBody, EventId, IdempotencyKey, Invalid, PartitionId, Snapshot, TenantId, cloudevents,
+};
+use riskfleet::pipeline::Scorecard;
 use tower::ServiceExt;
 
 use crate::api::{LIMITS, closed, fakes, open, state};
@@ -38,6 +41,10 @@ const ENVELOPE: &str = r#"{"specversion":"1.0","id":"7","source":"/shop","type":
 
 const PACK: &str = r#"{"v":1,"partition":3,"events":[{"id":"019aa5a0-0000-7000-8000-000000000000","correlation_id":"c",
  "reply_to":"q","traceparent":"t","event":{"kind":"risk"}}]}"#;
+
+const CARD: &str = r#"{"kind":"scorecard","base":30,"min":0,"max":100,"characteristics":[
+ {"field":"amount","bins":[{"from":0,"to":10000,"points":-5.5},{"from":10000,"points":25}],"missing":5},
+ {"field":"metadata.any.object","values":{"web":0,"":10},"other":3},{"field":"category","values":{"standard":1}}]}"#;
 
 const SETTINGS: &str = "namespace = \"fleet_a\"\nhttp_addr = \"127.0.0.1:8080\"\nauth = \"on\"\n\
  jwt_secret = \"THESECRETTHATNOBODYMAYEVERSEEAGAIN\"\npartitions = 16\nbehind_proxy = false\nlog = \"info,lapin=warn\"\n";
@@ -103,6 +110,25 @@ proptest! {
         if let Ok(parsed) = cloudevents::event(&text, Given { keys_inside: true, ..Given::default() }) {
             assert_legal(&parsed);
             prop_assert!(parsed.key.is_some());
+        }
+    }
+
+    #[test]
+    fn a_scorecard_is_refused_or_scores_every_event_the_same(card in near(&[CARD]), event in near(&[EVENT, FLAGGED])) {
+        let read = Scorecard::parse(&card);
+        prop_assert!(!matches!(&read, Err(Invalid::Fields(wrong)) if wrong.is_empty() || wrong.len() > 100));
+        let Ok(read) = read else { return Ok(()) };
+        let good = parse::event(EVENT.as_bytes(), Given { keys_inside: true, ..Given::default() }).expect("valid");
+        let given = Given { keys_inside: true, ..Given::default() };
+        let events = [Some(good.body), parse::event(&event, given).ok().map(|parsed| parsed.body)];
+        for event in events.iter().flatten() {
+            let (score, reasons) = read.score(event, &Snapshot::default(), "fraud@1");
+            prop_assert!((0.0..=100.0).contains(&score) && !(score == 0.0 && score.is_sign_negative()), "{}", score);
+            let again = Scorecard::parse(&card).expect("it was read").score(event, &Snapshot::default(), "fraud@1");
+            prop_assert_eq!((score.to_bits(), &reasons), (again.0.to_bits(), &again.1));
+            for reason in &reasons {
+                prop_assert!(reason.values["points"].as_f64().is_some_and(|points| points > 0.0), "{:?}", reason);
+            }
         }
     }
 

@@ -25,3 +25,4 @@ mod store_contract;
 mod sweeper;
 mod tidy;
 mod tls;
+mod versions_contract;

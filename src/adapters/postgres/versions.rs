@@ -3,14 +3,20 @@
 //!
 //! The tenant's control lock is taken FIRST in each change: numbers are given out, and states read,
 //! under it.
+//!
+//! # Decisions
+//! What people do with versions runs as [`Role::Api`](super::roles::Role::Api) under their tenant.
+//! What changes what is active runs as the fleet, its tenant bound in each statement: the generation
+//! and the number of active ones are the fleet's, and no tenant's session may see or move them.
 
 use async_trait::async_trait;
-use sqlx::postgres::{PgPool, PgRow};
+use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, QueryBuilder, Row};
 
 use super::connect::{control_lock, corrupt, failed};
 use super::control::append_control;
 use super::read::tenant;
+use super::scope::under;
 use super::store::PostgresStore;
 use crate::domain::audit::{Hash, sha256};
 use crate::domain::version::{
@@ -37,42 +43,17 @@ impl ActiveVersions for PostgresStore {
     }
 
     async fn version_content(&self, key: &VersionKey) -> Result<Option<StoredVersion>, StoreError> {
-        let sql = format!(
-            "SELECT {COLUMNS}, content FROM versions WHERE tenant_id = $1 AND kind = $2 AND name = $3 AND version = $4"
-        );
-        let row = keyed(&sql, key)?.fetch_optional(&self.reading).await.map_err(failed)?;
-        let stored = |row: PgRow| {
-            Ok(StoredVersion { version: version(&row)?, content: row.try_get("content").map_err(failed)? })
-        };
-        row.map(stored).transpose()
+        let wanted = key.clone();
+        under(self, &key.tenant, move |tx| Box::pin(content(tx, wanted))).await
     }
 }
 
 #[async_trait]
 impl Versions for PostgresStore {
     async fn register_version(&self, new: &NewVersion, audit: &AuditBody) -> Result<Act<Version>, StoreError> {
-        let mut connection = self.reading.acquire().await.map_err(failed)?;
-        let mut tx = connection.begin().await.map_err(failed)?;
-        lock(&mut tx, self.locks, &new.tenant).await?;
-        let counted = sqlx::query(
-            "SELECT count(*), coalesce(max(version) FILTER (WHERE name = $3), 0) FROM versions
-             WHERE tenant_id = $1 AND kind = $2",
-        )
-        .bind(new.tenant.as_str())
-        .bind(kind_number(new.artifact))
-        .bind(new.name.as_str())
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(failed)?;
-        let (count, newest): (i64, i32) = (counted.try_get(0).map_err(failed)?, counted.try_get(1).map_err(failed)?);
-        if count >= i64::from(VERSIONS_MAX) {
-            tx.rollback().await.map_err(failed)?;
-            return Ok(Err(Refused::Full(VERSIONS_MAX)));
-        }
-        let registered = insert(&mut tx, new, newest + 1).await?;
-        append_control(&mut tx, self.locks, &new.tenant, &registered.registered(audit)).await?;
-        tx.commit().await.map_err(failed)?;
-        Ok(Ok(registered))
+        let (locks, new, audit) = (self.locks, new.clone(), audit.clone());
+        let tenant = new.tenant.clone();
+        under(self, &tenant, move |tx| Box::pin(register(tx, locks, new, audit))).await
     }
 
     async fn decide_version(
@@ -81,32 +62,19 @@ impl Versions for PostgresStore {
         ruling: Ruling,
         audit: &AuditBody,
     ) -> Result<Act<Version>, StoreError> {
-        let mut connection = self.reading.acquire().await.map_err(failed)?;
-        let mut tx = connection.begin().await.map_err(failed)?;
-        lock(&mut tx, self.locks, &key.tenant).await?;
-        let found = find(&mut tx, key).await?.ok_or(Refused::Unknown);
-        let ruled = found.and_then(|v| Ok((v.review.rule(&v.author, &audit.actor, ruling)?, v)));
-        let (review, before) = match ruled {
-            Ok(ruled) => ruled,
-            Err(refused) => {
-                tx.rollback().await.map_err(failed)?;
-                return Ok(Err(refused));
-            }
-        };
-        let decided = decided(before.clone(), review, audit);
-        write_verdict(&mut tx, &decided).await?;
-        append_control(&mut tx, self.locks, &key.tenant, &decided.decided(before.review, audit)).await?;
-        tx.commit().await.map_err(failed)?;
-        Ok(Ok(decided))
+        let (locks, key, audit) = (self.locks, key.clone(), audit.clone());
+        let tenant = key.tenant.clone();
+        under(self, &tenant, move |tx| Box::pin(decide(tx, locks, key, ruling, audit))).await
     }
 
     async fn version(&self, key: &VersionKey) -> Result<Option<Version>, StoreError> {
-        let mut connection = self.reading.acquire().await.map_err(failed)?;
-        find(&mut connection, key).await
+        let wanted = key.clone();
+        under(self, &key.tenant, move |tx| Box::pin(async move { find(tx, &wanted).await })).await
     }
 
     async fn versions(&self, filter: &VersionFilter) -> Result<Vec<Version>, StoreError> {
-        list(&self.reading, filter).await
+        let wanted = filter.clone();
+        under(self, &filter.tenant, move |tx| Box::pin(list(tx, wanted))).await
     }
 
     async fn activate_version(&self, key: &VersionKey, audit: &AuditBody) -> Result<Act<Activation>, StoreError> {
@@ -161,9 +129,55 @@ impl Versions for PostgresStore {
     }
 
     async fn active_version(&self, tenant: &TenantId, artifact: Artifact) -> Result<Option<VersionRef>, StoreError> {
-        let mut connection = self.reading.acquire().await.map_err(failed)?;
-        active(&mut connection, tenant, artifact).await
+        let of = tenant.clone();
+        under(self, tenant, move |tx| Box::pin(async move { active(tx, &of, artifact).await })).await
     }
+}
+
+async fn register(
+    tx: &mut PgConnection,
+    locks: i32,
+    new: NewVersion,
+    audit: AuditBody,
+) -> Result<Act<Version>, StoreError> {
+    lock(tx, locks, &new.tenant).await?;
+    let counted = sqlx::query(
+        "SELECT count(*), coalesce(max(version) FILTER (WHERE name = $3), 0) FROM versions
+         WHERE tenant_id = $1 AND kind = $2",
+    )
+    .bind(new.tenant.as_str())
+    .bind(kind_number(new.artifact))
+    .bind(new.name.as_str())
+    .fetch_one(&mut *tx)
+    .await
+    .map_err(failed)?;
+    let (count, newest): (i64, i32) = (counted.try_get(0).map_err(failed)?, counted.try_get(1).map_err(failed)?);
+    if count >= i64::from(VERSIONS_MAX) {
+        return Ok(Err(Refused::Full(VERSIONS_MAX)));
+    }
+    let registered = insert(tx, &new, newest + 1).await?;
+    append_control(tx, locks, &new.tenant, &registered.registered(&audit)).await?;
+    Ok(Ok(registered))
+}
+
+async fn decide(
+    tx: &mut PgConnection,
+    locks: i32,
+    key: VersionKey,
+    ruling: Ruling,
+    audit: AuditBody,
+) -> Result<Act<Version>, StoreError> {
+    lock(tx, locks, &key.tenant).await?;
+    let found = find(tx, &key).await?.ok_or(Refused::Unknown);
+    let ruled = found.and_then(|v| Ok((v.review.rule(&v.author, &audit.actor, ruling)?, v)));
+    let (review, before) = match ruled {
+        Ok(ruled) => ruled,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    let decided = decided(before.clone(), review, &audit);
+    write_verdict(tx, &decided).await?;
+    append_control(tx, locks, &key.tenant, &decided.decided(before.review, &audit)).await?;
+    Ok(Ok(decided))
 }
 
 /// Keeps other changes of the tenant's versions away, to the transaction's end.
@@ -241,7 +255,17 @@ async fn find(connection: &mut PgConnection, key: &VersionKey) -> Result<Option<
     row.as_ref().map(version).transpose()
 }
 
-async fn list(pool: &PgPool, filter: &VersionFilter) -> Result<Vec<Version>, StoreError> {
+async fn content(connection: &mut PgConnection, key: VersionKey) -> Result<Option<StoredVersion>, StoreError> {
+    let sql = format!(
+        "SELECT {COLUMNS}, content FROM versions WHERE tenant_id = $1 AND kind = $2 AND name = $3 AND version = $4"
+    );
+    let row = keyed(&sql, &key)?.fetch_optional(connection).await.map_err(failed)?;
+    let stored =
+        |row: PgRow| Ok(StoredVersion { version: version(&row)?, content: row.try_get("content").map_err(failed)? });
+    row.map(stored).transpose()
+}
+
+async fn list(connection: &mut PgConnection, filter: VersionFilter) -> Result<Vec<Version>, StoreError> {
     let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM versions WHERE tenant_id = "));
     query.push_bind(filter.tenant.as_str().to_owned());
     query.push(" AND kind = ").push_bind(kind_number(filter.artifact));
@@ -256,7 +280,7 @@ async fn list(pool: &PgPool, filter: &VersionFilter) -> Result<Vec<Version>, Sto
         query.push(", ").push_bind(number(after)?).push(")");
     }
     query.push(" ORDER BY name, version LIMIT ").push_bind(i64::from(filter.limit));
-    query.build().fetch_all(pool).await.map_err(failed)?.iter().map(version).collect()
+    query.build().fetch_all(connection).await.map_err(failed)?.iter().map(version).collect()
 }
 
 async fn active(

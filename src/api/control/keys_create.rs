@@ -154,7 +154,7 @@ impl Wanted {
 }
 
 /// Takes a field out; null counts as absent. None where it is wrong, which then is among the violations.
-fn field<T>(
+pub(super) fn field<T>(
     given: &mut Map<String, Value>,
     violations: &mut Vec<Violation>,
     name: &str,
@@ -190,7 +190,7 @@ fn roles_of(value: Option<Value>) -> Result<Vec<Role>, String> {
     }
 }
 
-fn tenant_of(value: Value) -> Result<TenantId, String> {
+pub(super) fn tenant_of(value: Value) -> Result<TenantId, String> {
     match value {
         Value::String(text) => TenantId::claimed(&text).map_err(|e| e.why.to_owned()),
         _ => Err("must be text".into()),

@@ -25,6 +25,7 @@ mod fleet_repair;
 mod key_revoke;
 mod keys_create;
 mod keys_list;
+mod model_activate;
 mod reason;
 mod record;
 mod retention_sweep;
@@ -34,6 +35,11 @@ mod tenant_hold;
 mod tenant_release;
 mod tenant_retention;
 mod tenants_list;
+mod version_get;
+mod version_register;
+mod version_rule;
+mod versions;
+mod versions_list;
 
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -96,4 +102,5 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(retention_sweep::sweep_retention))
         .routes(routes!(keys_list::list_keys, keys_create::create_key))
         .routes(routes!(key_revoke::revoke_key))
+        .merge(versions::routes())
 }

@@ -1,7 +1,7 @@
 //! Owns the body of a change: why somebody makes it, or what is said. Never lets a web page make one: without
 //! authentication the body must be declared JSON, which a form can't do.
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use serde_json::{Map, Value};
@@ -98,14 +98,20 @@ async fn bounded(
     body: Body,
     bytes_max: usize,
 ) -> Result<Option<Map<String, Value>>, Problem> {
-    let text = body::read(body, headers, bytes_max).await?;
-    if !text.is_empty() || headers.contains_key(CONTENT_TYPE) || api.auth.is_open() {
-        Media::of(headers, &[Media::Json])?;
-    }
+    let text = whole(api, headers, body, bytes_max).await?;
     if text.is_empty() {
         return Ok(None);
     }
     Ok(Some(parse::object(&text)?))
+}
+
+/// A body as it was sent, for who reads more out of it than fields.
+pub(super) async fn whole(api: &ApiState, headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
+    let text = body::read(body, headers, bytes_max).await?;
+    if !text.is_empty() || headers.contains_key(CONTENT_TYPE) || api.auth.is_open() {
+        Media::of(headers, &[Media::Json])?;
+    }
+    Ok(text)
 }
 
 /// The reason among the fields that nobody else has taken; else every wrong one.

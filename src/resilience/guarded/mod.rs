@@ -19,11 +19,13 @@ mod broker;
 mod context;
 mod leases;
 mod store;
+mod versions;
 
 pub use broker::GuardedBroker;
 pub use context::GuardedContext;
 pub use leases::GuardedLeases;
 pub use store::GuardedStore;
+pub use versions::GuardedVersions;
 
 use std::future::Future;
 use std::sync::Arc;

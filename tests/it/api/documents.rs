@@ -118,6 +118,17 @@ async fn the_document_is_served_and_names_every_route() {
         "/v1/fleet/repair",
         "/v1/keys",
         "/v1/keys/{id}/revoke",
+        "/v1/models",
+        "/v1/models/active",
+        "/v1/models/deactivate",
+        "/v1/models/{name}/{version}",
+        "/v1/models/{name}/{version}/activate",
+        "/v1/models/{name}/{version}/approve",
+        "/v1/models/{name}/{version}/reject",
+        "/v1/prompts",
+        "/v1/prompts/{name}/{version}",
+        "/v1/prompts/{name}/{version}/approve",
+        "/v1/prompts/{name}/{version}/reject",
         "/v1/retention/sweep",
         "/v1/risk",
         "/v1/tenant/context",
@@ -146,8 +157,17 @@ fn each_plane_documents_what_it_answers_and_nothing_else() {
         paths.keys().filter(|path| path.starts_with("/v1")).cloned().collect()
     };
     let (producers, control) = (paths(Plane::Producers), paths(Plane::Control));
-    let governing =
-        ["/v1/dead-letters", "/v1/fleet", "/v1/tenants", "/v1/retention", "/v1/keys", "/v1/approvals", "/v1/audit"];
+    let governing = [
+        "/v1/dead-letters",
+        "/v1/fleet",
+        "/v1/tenants",
+        "/v1/retention",
+        "/v1/keys",
+        "/v1/approvals",
+        "/v1/audit",
+        "/v1/models",
+        "/v1/prompts",
+    ];
     let governs = |path: &String| governing.iter().any(|begin| path.starts_with(begin));
     assert!(!producers.iter().any(governs));
     assert!(control.iter().all(governs));

@@ -10,8 +10,9 @@ use jsonwebtoken::{EncodingKey, Header, encode};
 use riskfleet::adapters::sqlite::SqliteStore;
 use riskfleet::api::{Plane, openapi};
 use riskfleet::domain::audit::sha256;
+use riskfleet::domain::version::{Artifact, NewVersion, VersionName};
 use riskfleet::domain::{ApiKey, AuditBody, KeyId, Permission, Role, Stream, TenantId, time};
-use riskfleet::ports::Keys;
+use riskfleet::ports::{Keys, Versions};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -118,6 +119,18 @@ async fn things(graveyard: &Graveyard, store: &SqliteStore, tenant: &'static str
     let id = key.id.to_string();
     let audit = AuditBody::new((owner, Stream::Control), key.created_at, "ann", "key_created", ("key", id.clone()));
     store.create_key(&key, &audit).await.expect("made");
+    for artifact in Artifact::ALL {
+        let new = NewVersion {
+            tenant: audit.tenant_id.clone(),
+            artifact,
+            name: VersionName::parse(tenant).expect("legal"),
+            content: b"{}".to_vec(),
+            author: "ben".into(),
+            reason: "matrix".into(),
+            at: time::from_millis(NOW_MS),
+        };
+        store.register_version(&new, &audit).await.expect("acts").expect("registered");
+    }
     let dead = graveyard.dead(tenant).await.to_string();
     Things { event, dead, key: id, escalated: String::new(), tenant }
 }
@@ -131,10 +144,16 @@ fn filled(path: &str, things: &Things) -> (String, bool) {
         Some("keys") => Some(things.key.as_str()),
         Some("approvals") => Some(&*things.escalated),
         Some("tenants") if path.contains('{') => Some(things.tenant),
+        // Each has one version of each kind, under its own name.
+        Some("models" | "prompts") => Some(things.tenant),
         _ => None,
     };
     let nothing = "019aa5a0-0000-7000-8000-000000000000".to_owned();
-    let fill = |part: &str| if part.starts_with('{') { thing.unwrap_or(&nothing).to_owned() } else { part.to_owned() };
+    let fill = |part: &str| match part {
+        "{version}" => "1".to_owned(),
+        part if part.starts_with('{') => thing.unwrap_or(&nothing).to_owned(),
+        part => part.to_owned(),
+    };
     let whole: Vec<String> = path.split('/').map(fill).collect();
     (whole.join("/"), thing.is_some() && path.contains('{'))
 }

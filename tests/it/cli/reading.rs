@@ -1,6 +1,6 @@
 //! Tests: `events`, `explain`, `replay`, `fleet status`.
 
-use super::shelf::{FLAGGED, Fleet, PLAIN, RISKY, Shelf, WORKER, shell, shell_json};
+use super::shelf::{FLAGGED, Fleet, PLAIN, RISKY, Shelf, WORKER, no_versions, shell, shell_json};
 use riskfleet::cli::Exit;
 use riskfleet::domain::{EventId, FailureClass, Outcome, time};
 use riskfleet::ports::store::{Approval, Disposition, Ledger};
@@ -257,6 +257,8 @@ async fn watching_goes_on_until_nobody_reads() {
     let cli = Cli::try_parse_from("riskfleet fleet status --watch".split(' ')).expect("legal");
     let Command::Read(command) = cli.command else { panic!("a reading command") };
     let (mut out, mut err) = (Closing(Vec::new()), Vec::new());
-    let exit = riskfleet::cli::run(&command, &shelf, &mut riskfleet::cli::Screen::plain(&mut out, &mut err)).await;
+    let exit =
+        riskfleet::cli::run(&command, (&shelf, &no_versions()), &mut riskfleet::cli::Screen::plain(&mut out, &mut err))
+            .await;
     assert_eq!((exit, err.len()), (Exit::Done, 0));
 }

@@ -32,6 +32,11 @@ pub(super) const T0: u64 = 1_795_255_200_000;
 pub(super) const WORKER: WorkerId = WorkerId(Uuid::from_u128(0x00aa));
 pub(super) const PARTITIONS: u16 = 4;
 
+/// What replays look into where everything was decided by the baseline.
+pub(super) fn no_versions() -> MemoryStore {
+    MemoryStore::new(PARTITIONS, [0; 32], Arc::new(riskfleet::lifecycle::SystemClock::new()))
+}
+
 /// What a store holds for readers. Everything else is out of reach: a reading command that wrote
 /// would panic here.
 #[derive(Default)]
@@ -282,7 +287,7 @@ pub(super) async fn shell(store: &dyn EventStore, line: &str) -> (Exit, String, 
     let mut screen = Screen::plain(&mut out, &mut err);
     let sources = AuditSources { store, checkpoints: None, public_key: None };
     let exit = match cli.command {
-        Command::Read(command) => run(&command, store, &mut screen).await,
+        Command::Read(command) => run(&command, (store, &no_versions()), &mut screen).await,
         Command::Audit(Audit::List(args)) => audit_list(&args, store, &mut screen).await,
         Command::Audit(Audit::Verify(args)) => audit_verify(&args, &sources, &mut screen).await,
         _ => panic!("a reading command: {line}"),
