@@ -24,6 +24,7 @@ mod error;
 mod events_get;
 mod events_list;
 mod explain;
+mod fleet_autoscale;
 mod fleet_plan;
 mod fleet_status;
 mod http;
@@ -56,7 +57,7 @@ pub use tenants::{tenants_change, tenants_read};
 pub use versions::{models_active, versions_change, versions_read};
 
 use crate::ports::{ActiveVersions, Checkpoints, EventStore};
-use args::{AuditList, AuditVerify, Events, Fleet, Read};
+use args::{AuditList, AuditVerify, Autoscale, Events, Fleet, Read};
 
 /// Runs a command that only reads the store. Says on the screen what failed and what to do next.
 pub async fn run(
@@ -71,7 +72,14 @@ pub async fn run(
         Read::Replay(one) => replay::run(one, (store, versions), screen).await,
         Read::Fleet(Fleet::Status(status)) => fleet_status::run(status, store, screen).await,
         Read::Fleet(Fleet::Plan(plan)) => fleet_plan::run(plan, store, screen).await,
+        Read::Fleet(Fleet::Autoscale(args)) => fleet_autoscale::run(args, screen),
     };
+    screen.conclude(done)
+}
+
+/// `fleet autoscale`, which needs no fleet for what it is given.
+pub fn autoscale(args: &Autoscale, screen: &mut Screen<'_>) -> Exit {
+    let done = fleet_autoscale::run(args, screen);
     screen.conclude(done)
 }
 

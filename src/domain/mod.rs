@@ -23,6 +23,7 @@ pub mod parse;
 pub mod partition;
 pub mod retention;
 pub mod role;
+pub mod scaling;
 pub mod scope;
 pub mod status;
 pub mod time;

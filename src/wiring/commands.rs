@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::{WiringError, doctor, program, proof, servers, single};
 use crate::adapters::sqlite::SqliteStore;
 use crate::cli::args::{
-    Approvals, ApprovalsRead, Audit, AuditKeyArgs, AuditVerify, Cli, Command, Dlq, Doctor, Keys, Models, Prompts,
-    Source, Tenants, Up, VersionsRead,
+    Approvals, ApprovalsRead, Audit, AuditKeyArgs, AuditVerify, Cli, Command, Dlq, Doctor, Fleet, Keys, Models,
+    Prompts, Read, Source, Tenants, Up, VersionsRead,
 };
 use crate::cli::{self, AuditSources, Exit, ExportSources, Screen};
 use crate::config::{Flags, Settings, Sources, load};
@@ -128,6 +128,7 @@ async fn dispatch(said: Said<'_>, command: Command, screen: &mut Screen<'_>) -> 
             Ok(store) => cli::dlq_read(&read, &*store, screen).await.into(),
             Err(e) => failed(&e),
         },
+        Command::Read(Read::Fleet(Fleet::Autoscale(args))) => cli::autoscale(&args, screen).into(),
         Command::Read(read) => match open_registry(said).await {
             Ok((store, registry)) => cli::run(&read, (&*store, &*registry), screen).await.into(),
             Err(e) => failed(&e),
