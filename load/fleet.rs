@@ -85,6 +85,7 @@ impl Fleet {
             .env("RISKFLEET_REDIS_URL", &servers.redis)
             .env("RISKFLEET_NAMESPACE", &self.namespace)
             .env("RISKFLEET_AUTH", "off")
+            .env("RISKFLEET_MASTER_KEY", "4d".repeat(32))
             .stdin(Stdio::null());
         if std::env::var_os("RISKFLEET_LOG").is_none() {
             command.env("RISKFLEET_LOG", "warn");

@@ -25,7 +25,7 @@
 //! # One event, seven hops, no way back
 //! 1. [`api`]: a request becomes candidates, every wrong field named ([`domain::parse`]).
 //! 2. [`ingest`]: the door admits what there is room for; an accept lane gathers what is waiting.
-//! 3. [`ports::EventStore::accept_batch`]: key, event and ONE outbox row, in one transaction.
+//! 3. [`ports::EventStore::accept_batch`]: sealed by then; key, event and ONE outbox row, in one transaction.
 //! 4. [`ports::Broker::publish_packs`]: the batch travels as sealed packs; confirmed, the outbox row
 //!    is deleted.
 //! 5. [`worker`]: a delivery of an owned partition, through a fair buffer, into a lane.
@@ -39,6 +39,11 @@
 //! What a crash leaves between two hops is found again: outbox rows by whoever sees them stand,
 //! unacknowledged packs by the broker, and everything else by refill, which publishes the pending
 //! events above the mark W that no queue holds any more.
+//!
+//! # What is sealed
+//! Events and decisions are stored and sent sealed, under keys of their tenant and subject
+//! ([`crypto::envelope`], [`crypto::keyring`]); whoever shows one goes by [`crypto::reveal`], and what
+//! was erased is said to be so. The audit's hashes are over the sealed bytes: it verifies without a key.
 //!
 //! # To add
 //! * **an endpoint**: a file in [`api`] (`api/control` for operators) with its handler, document and

@@ -26,10 +26,17 @@ pub(crate) async fn is_settled(world: &World) -> bool {
 
 /// Everything that must be true in the end; what is not goes to the model's violations.
 pub(crate) async fn run(world: &Arc<World>) {
-    let events = world.store.events_since(EventId::floor(0), u32::MAX).await.unwrap_or_default();
+    let stored = world.store.events_since(EventId::floor(0), u32::MAX).await.unwrap_or_default();
+    let sealed = stored.len();
+    let events = world.keyring.reveal_events(stored).await.unwrap_or_default();
+    if events.len() != sealed {
+        world.violated(format!("{} events do not open", sealed - events.len()));
+    }
     let mut epochs = BTreeMap::new();
     for event in &events {
-        if let Ok(Some(record)) = world.store.event(&Scope::Fleet, event.id).await {
+        if let Ok(Some(record)) = world.store.event(&Scope::Fleet, event.id).await
+            && let Ok(Some(record)) = world.keyring.reveal(record).await
+        {
             check_event(world, event, &record);
             epochs.extend(record.end.map(|end| (event.id, end.epoch)));
         }

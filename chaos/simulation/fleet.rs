@@ -16,7 +16,7 @@ use crate::leases::{SimContext, SimLeases};
 use crate::plan::Plan;
 use crate::process::Process;
 use crate::store::SimStore;
-use crate::world::{World, pass_time};
+use crate::world::{World, keyring, pass_time};
 
 /// How long a supervisor waits before it starts again what has ended.
 const RESTART: Duration = Duration::from_millis(500);
@@ -157,6 +157,7 @@ async fn run_worker(fleet: Arc<Fleet>, crew: Crew) {
     let process = &crew.process;
     let parts = worker::Parts {
         store: Arc::new(SimStore(Arc::clone(process))),
+        keyring: keyring(&fleet.world.store, (process.clock.clone(), process.entropy.clone())),
         versions: Arc::new(SimStore(Arc::clone(process))),
         broker: Arc::new(SimBroker(Arc::clone(process))),
         leases: Arc::new(SimLeases(Arc::clone(process))),
@@ -182,6 +183,7 @@ async fn run_ingest(fleet: Arc<Fleet>, crew: Crew) {
     let process = &crew.process;
     let parts = ingest::Parts {
         store: Arc::new(SimStore(Arc::clone(process))),
+        keyring: keyring(&fleet.world.store, (process.clock.clone(), process.entropy.clone())),
         broker: Arc::new(SimBroker(Arc::clone(process))),
         meter: Arc::new(LocalRate::new(RateLimits::a_second(1, 0), 100, process.clock.clone())),
         clock: process.clock.clone(),
@@ -195,6 +197,7 @@ async fn run_ingest(fleet: Arc<Fleet>, crew: Crew) {
                     intake: door.clone(),
                     broker: Arc::clone(&parts.broker),
                     store: Arc::clone(&parts.store),
+                    keyring: Arc::clone(&parts.keyring),
                     entropy: Arc::clone(&parts.entropy),
                     auth: riskfleet::ingest::anybody(),
                     event_bytes_max: 65_536,

@@ -149,6 +149,10 @@ impl Producer {
                 self.fleet.world.model().answered(&request.key, receipt.event_id);
                 Some(receipt.event_id)
             }
+            Taken::Erased => {
+                self.fleet.world.violated(format!("{}/{} is refused as erased", request.key.0, request.key.1));
+                None
+            }
             Taken::Conflict(id) => {
                 let what = format!("{}/{} is a conflict with {id}", request.key.0, request.key.1);
                 self.fleet.world.violated(what);
@@ -164,6 +168,10 @@ impl Producer {
         let heard = tokio::time::timeout(2 * patience + Duration::from_secs(1), door.decision(event, patience)).await;
         let Ok(Some(heard)) = heard else { return };
         let stored = self.fleet.world.store.event(&Scope::Fleet, event).await.ok().flatten();
+        let stored = match stored {
+            Some(record) => self.fleet.world.keyring.reveal(record).await.ok().flatten(),
+            None => None,
+        };
         let stored = stored.and_then(|record| record.decision_view().ok().flatten());
         if stored.as_ref() != Some(&heard) {
             self.fleet.world.violated(format!("{event} was decided as {heard}, and {stored:?} is stored"));

@@ -7,20 +7,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use riskfleet::adapters::master::LocalMaster;
 use riskfleet::adapters::memory::broker::{MemoryBroker, MemoryLimits};
 use riskfleet::adapters::memory::context::{ContextLimits, MemoryContext};
 use riskfleet::adapters::memory::leases::MemoryLeases;
 use riskfleet::adapters::memory::store::MemoryStore;
+use riskfleet::crypto::Keyring;
 use riskfleet::domain::{EventId, Scope};
 use riskfleet::ports::broker::Route;
 use riskfleet::ports::leases::LeaseTtls;
-use riskfleet::ports::{Clock, EventStore};
+use riskfleet::ports::{Clock, Entropy, EventStore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bugs::Bug;
 use crate::clock::SimClock;
-use crate::dice::{PortRates, Rates, Rng};
+use crate::dice::{PortRates, Rates, Rng, SimEntropy};
 use crate::model::Model;
 use crate::plan::Poison;
 use crate::trace::Trace;
@@ -67,6 +69,7 @@ pub(crate) struct World {
     pub(crate) rates: Rates,
     pub(crate) bug: Option<Bug>,
     pub(crate) store: MemoryStore,
+    pub(crate) keyring: Arc<Keyring>,
     pub(crate) broker: Arc<MemoryBroker>,
     pub(crate) leases: MemoryLeases,
     pub(crate) context: MemoryContext,
@@ -80,6 +83,12 @@ pub(crate) struct World {
     model: Mutex<Model>,
 }
 
+/// A keyring of one process.
+pub(crate) fn keyring(store: &MemoryStore, sources: (Arc<dyn Clock>, Arc<dyn Entropy>)) -> Arc<Keyring> {
+    let master = Arc::new(LocalMaster::new(&[7; 32], None));
+    Arc::new(Keyring::new(Arc::new(store.clone()), master, sources, 1_000))
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -90,13 +99,17 @@ impl World {
         let start = Instant::now();
         let clock = Arc::new(SimClock::new(start, 0));
         let server: Arc<dyn Clock> = clock.clone();
+        let store = MemoryStore::new(PARTITIONS, [5; 32], Arc::clone(&server));
+        let entropy = Arc::new(SimEntropy::new(Rng::new(seed, "world keys")));
+        let keyring = keyring(&store, (Arc::clone(&server), entropy));
         Arc::new(Self {
             seed,
             start,
             clock,
             rates,
             bug,
-            store: MemoryStore::new(PARTITIONS, [5; 32], Arc::clone(&server)),
+            store,
+            keyring,
             broker: Arc::new(MemoryBroker::new(MemoryLimits::default())),
             leases: MemoryLeases::new(LeaseTtls::default(), server),
             context: MemoryContext::new(ContextLimits::default()),
@@ -234,8 +247,8 @@ impl World {
 
     /// What is wrong with an event.
     pub(crate) async fn poison(&self, event: EventId) -> Option<Poison> {
-        let stored = self.store.events(&[event]).await.ok()?.pop()?;
-        Poison::of(&stored.body)
+        let stored = self.store.events(&[event]).await.ok()?;
+        Poison::of(&self.keyring.reveal_events(stored).await.ok()?.pop()?.body)
     }
 }
 

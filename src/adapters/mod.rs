@@ -1,5 +1,6 @@
 //! The ports on real things. Adapters never name a role, and never each other.
 
+pub mod master;
 pub mod memory;
 pub mod postgres;
 pub mod rabbitmq;

@@ -6,7 +6,7 @@ use axum::response::Response;
 
 use super::auth::Caller;
 use super::docs::ReadProblems;
-use super::event_get::find;
+use super::event_get::find_open;
 use super::observe::RequestContext;
 use super::problem::{Problem, ProblemType};
 use super::schemas::DecisionView;
@@ -30,7 +30,7 @@ pub(super) async fn get_decision(
     context: RequestContext,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let record = find(&api, &caller, &context, &id).await?;
+    let record = find_open(&api, &caller, &context, &id).await?;
     let decision = record.decision_view().map_err(|e| unreadable(&e))?;
     let none = || Problem::new(ProblemType::NotDecided, format!("the event's status is {}", record.status()));
     Ok(json(StatusCode::OK, &decision.ok_or_else(none)?))

@@ -66,6 +66,8 @@ impl IntoResponses for SubmitProblems {
         let not_here = [
             ProblemType::NotFound,
             ProblemType::Expired,
+            ProblemType::Erased,
+            ProblemType::LegalHold,
             ProblemType::NotDecided,
             ProblemType::NotDead,
             ProblemType::Discarded,
@@ -92,7 +94,7 @@ pub(super) struct ReadProblems;
 impl IntoResponses for ReadProblems {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
         problems(|what| {
-            let those = [ProblemType::NotFound, ProblemType::NotDecided, ProblemType::Expired];
+            let those = [ProblemType::NotFound, ProblemType::NotDecided, ProblemType::Expired, ProblemType::Erased];
             reading(what) || those.contains(&what)
         })
     }
@@ -121,7 +123,8 @@ pub(super) struct ShowProblems;
 
 impl IntoResponses for ShowProblems {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
-        problems(|what| reading(what) || matches!(what, ProblemType::NotFound | ProblemType::Expired))
+        let gone = [ProblemType::NotFound, ProblemType::Expired, ProblemType::Erased];
+        problems(|what| reading(what) || gone.contains(&what))
     }
 }
 
@@ -186,6 +189,16 @@ pub(super) struct TenantChangeProblems;
 impl IntoResponses for TenantChangeProblems {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
         problems(|what| reading(what) || giving_a_reason(what) || what == ProblemType::NotFound)
+    }
+}
+
+/// Refusals of the route that erases.
+pub(super) struct EraseProblems;
+
+impl IntoResponses for EraseProblems {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        let those = [ProblemType::NotFound, ProblemType::LegalHold];
+        problems(|what| reading(what) || giving_a_reason(what) || those.contains(&what))
     }
 }
 

@@ -17,7 +17,8 @@ use crate::ports::store::EventRecord;
 
 /// Read an event
 ///
-/// 410 with type `expired` for an id of a day that retention has dropped.
+/// 410 with type `expired` for an id of a day that retention has dropped, and with type `erased` for an
+/// event whose key was destroyed.
 #[utoipa::path(
     get,
     path = "/v1/events/{id}",
@@ -33,11 +34,23 @@ pub(super) async fn get_event(
     context: RequestContext,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let record = find(&api, &caller, &context, &id).await?;
+    let record = find_open(&api, &caller, &context, &id).await?;
     Ok(json(StatusCode::OK, &event_view(&record).map_err(|e| unreadable(&e))?))
 }
 
-/// The event, if the caller may see it. One of another tenant is answered like one that is not
+/// The event in the clear, if the caller may see it.
+pub(super) async fn find_open(
+    api: &ApiState,
+    caller: &Caller,
+    context: &RequestContext,
+    id: &str,
+) -> Result<EventRecord, Problem> {
+    let record = find(api, caller, context, id).await?;
+    let event = record.event.id;
+    api.keyring.reveal(record).await?.ok_or_else(|| Problem::erased(event))
+}
+
+/// The event as it is stored, sealed, if the caller may see it. One of another tenant is answered like one that is not
 /// there: ids must not tell who else is a customer.
 pub(super) async fn find(
     api: &ApiState,

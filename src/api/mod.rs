@@ -51,6 +51,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::config::Settings;
+use crate::crypto::Keyring;
 use crate::domain::ApprovalRules;
 use crate::lifecycle::{SystemClock, SystemEntropy};
 use crate::ports::{Clock, Entropy, EventStore, Intake, Registry};
@@ -104,6 +105,8 @@ impl From<&Settings> for Limits {
 pub struct ApiState {
     /// Reads events back, and takes what people decide about them.
     pub store: Arc<dyn EventStore>,
+    /// Opens what is stored, and destroys what opens it.
+    pub keyring: Arc<Keyring>,
     /// What people govern by.
     pub registry: Arc<dyn Registry>,
     /// Which approval requests are overdue, and whose they then are.

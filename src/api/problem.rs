@@ -47,6 +47,12 @@ pub enum ProblemType {
     NotFound,
     /// The event's day was dropped by retention.
     Expired,
+    /// The key that would open it was destroyed.
+    Erased,
+    /// A new event of a subject or tenant that is erased.
+    SubjectErased,
+    /// The tenant is under legal hold.
+    LegalHold,
     /// The event is not decided.
     NotDecided,
     /// The event is no dead letter.
@@ -99,7 +105,7 @@ pub enum ProblemType {
 
 impl ProblemType {
     /// Every type, for the documents.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 40] = [
         Self::BrokenJson,
         Self::BadHeader,
         Self::BadQuery,
@@ -113,6 +119,9 @@ impl ProblemType {
         Self::Forbidden,
         Self::NotFound,
         Self::Expired,
+        Self::Erased,
+        Self::SubjectErased,
+        Self::LegalHold,
         Self::NotDecided,
         Self::NotDead,
         Self::Discarded,
@@ -154,6 +163,11 @@ impl ProblemType {
             Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "The caller may not do this"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such thing here"),
             Self::Expired => (StatusCode::GONE, "expired", "What was here is gone: its retention is over"),
+            Self::Erased => (StatusCode::GONE, "erased", "What was here is erased: its key was destroyed"),
+            Self::SubjectErased => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "subject-erased", "The subject is erased: nothing of it is taken")
+            }
+            Self::LegalHold => (StatusCode::CONFLICT, "legal-hold", "The tenant is under legal hold"),
             Self::NotDecided => (StatusCode::NOT_FOUND, "not-decided", "The event is not decided"),
             Self::NotDead => (StatusCode::CONFLICT, "not-dead", "The event is no dead letter"),
             Self::Discarded => (StatusCode::CONFLICT, "discarded", "The dead letter was discarded"),
@@ -308,6 +322,17 @@ impl Problem {
         let detail =
             format!("every event of {} is gone since {}: its retention is over", gone.day, time::text(gone.at));
         Self::new(ProblemType::Expired, detail)
+    }
+
+    /// A record whose key was destroyed.
+    pub(super) fn erased(event: EventId) -> Self {
+        let detail = "its subject, or its tenant, is erased: nobody can read it any more";
+        Self { event_id: Some(event), ..Self::new(ProblemType::Erased, detail) }
+    }
+
+    /// A new event of an erased subject.
+    pub(super) fn subject_erased() -> Self {
+        Self::new(ProblemType::SubjectErased, "the event's subject, or its tenant, is erased")
     }
 
     /// A key that stands for another payload.

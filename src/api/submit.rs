@@ -91,6 +91,10 @@ fn count(problem: &Problem) {
         | ProblemType::Forbidden
         | ProblemType::NotFound
         | ProblemType::Expired
+        | ProblemType::Erased
+        // Counted at the accept, whatever door it came by.
+        | ProblemType::SubjectErased
+        | ProblemType::LegalHold
         | ProblemType::NotDecided
         | ProblemType::NotDead
         | ProblemType::Discarded
@@ -183,6 +187,7 @@ impl Posted<'_> {
             Some(Taken::Accepted(receipt)) => (receipt, false),
             Some(Taken::Replayed(receipt)) => (receipt, true),
             Some(Taken::Conflict(event)) => return Err(Problem::conflict(event)),
+            Some(Taken::Erased) => return Err(Problem::subject_erased()),
             None => return Err(Problem::new(ProblemType::Internal, "the intake gave no answer")),
         };
         // A single replay is told by its header: the body is the first answer again.
@@ -211,7 +216,7 @@ impl Posted<'_> {
     async fn stored_decision(&self, (scope, event): (&Scope, EventId)) -> Option<Value> {
         let read = self.api.store.event(scope, event).await;
         let record = read.inspect_err(|e| tracing::warn!(error = %e, "failed to read a decision waited for")).ok()?;
-        record?.decision_view().ok()?
+        self.api.keyring.reveal(record?).await.ok().flatten()?.decision_view().ok()?
     }
 
     async fn array(self, text: &Bytes) -> Result<Response, Problem> {
@@ -302,6 +307,7 @@ fn batch_answer(places: Vec<Result<Echo, Problem>>, taken: Vec<Taken>) -> Respon
             Some(Taken::Accepted(receipt)) => Ok(echo.accepted(receipt, false)),
             Some(Taken::Replayed(receipt)) => Ok(echo.accepted(receipt, true)),
             Some(Taken::Conflict(event)) => Err(Problem::conflict(event)).inspect_err(count),
+            Some(Taken::Erased) => Err(Problem::subject_erased()),
             None => Err(Problem::new(ProblemType::Internal, "the intake gave no answer")),
         });
         refused |= item.is_err();

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::docs::ReadProblems;
-use super::event_get::find;
+use super::event_get::find_open;
 use super::observe::RequestContext;
 use super::problem::Problem;
 use super::schemas::StatusName;
@@ -64,7 +64,7 @@ pub(super) async fn get_timeline(
     context: RequestContext,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let record = find(&api, &caller, &context, &id).await?;
+    let record = find_open(&api, &caller, &context, &id).await?;
     let steps = steps(&record).map_err(|e| unreadable(&e))?;
     let timeline = Timeline { event_id: record.event.id, status: record.status(), steps };
     Ok(super::json(StatusCode::OK, &timeline))

@@ -6,20 +6,20 @@ mod list;
 mod show;
 
 use super::args::{ApprovalsChange, ApprovalsRead};
-use super::{Exit, Screen};
+use super::{Exit, Reading, Screen};
 use crate::domain::ApprovalRules;
-use crate::ports::{Approvals, EventStore};
+use crate::ports::Approvals;
 
 /// Runs `approvals list` or `approvals show`.
 pub async fn approvals_read(
     command: &ApprovalsRead,
-    (store, approvals): (&dyn EventStore, &dyn Approvals),
+    (reading, approvals): (Reading<'_>, &dyn Approvals),
     rules: &ApprovalRules,
     screen: &mut Screen<'_>,
 ) -> Exit {
     let done = match command {
-        ApprovalsRead::List(list) => list::run(list, (store, approvals), rules, screen).await,
-        ApprovalsRead::Show(one) => show::run(one, store, rules, screen).await,
+        ApprovalsRead::List(list) => list::run(list, (reading.store, approvals), rules, screen).await,
+        ApprovalsRead::Show(one) => show::run(one, reading, rules, screen).await,
     };
     screen.conclude(done)
 }

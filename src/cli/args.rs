@@ -17,9 +17,10 @@ pub use approvals::{
 };
 pub use audit::{Audit, AuditExport, AuditKeyArgs, AuditList, AuditVerify};
 pub use dlq::{DeadDiscard, DeadList, DeadReplay, Dlq, DlqChange, DlqRead};
-pub use keys::{KeyCreate, KeyList, KeyRevoke, KeyRoles, Keys};
+pub use keys::{KeyCreate, KeyList, KeyRevoke, KeyRoles, Keys, KeysRewrap};
 pub use tenants::{
-    OneTenant, TenantList, TenantReason, TenantRetention, Tenants, TenantsChange, TenantsRead, TenantsSweep,
+    OneTenant, TenantErase, TenantList, TenantReason, TenantRetention, Tenants, TenantsChange, TenantsRead,
+    TenantsSweep,
 };
 pub use versions::{
     ModelDeactivate, Models, ModelsActive, Prompts, To, VersionAct, VersionList, VersionRegister, VersionReject,

@@ -8,14 +8,13 @@ mod show;
 mod tally;
 
 use super::args::{DlqChange, DlqRead};
-use super::{Exit, Screen};
-use crate::ports::EventStore;
+use super::{Exit, Reading, Screen};
 
 /// Runs `dlq list` or `dlq show`.
-pub async fn dlq_read(command: &DlqRead, store: &dyn EventStore, screen: &mut Screen<'_>) -> Exit {
+pub async fn dlq_read(command: &DlqRead, reading: Reading<'_>, screen: &mut Screen<'_>) -> Exit {
     let done = match command {
-        DlqRead::List(list) => list::run(list, store, screen).await,
-        DlqRead::Show(one) => show::run(one, store, screen).await,
+        DlqRead::List(list) => list::run(list, reading.store, screen).await,
+        DlqRead::Show(one) => show::run(one, reading, screen).await,
     };
     screen.conclude(done)
 }

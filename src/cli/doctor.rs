@@ -32,6 +32,8 @@ pub struct Examination {
     pub folder: Looked<FolderSeen>,
     /// The Postgres server.
     pub postgres: Looked<PostgresSeen>,
+    /// Which master key wraps the fleet's data keys, and is this process's too.
+    pub vault: Looked<String>,
     /// The fleet, as its store knows it.
     pub fleet: Looked<FleetSeen>,
     /// The Redis server.
@@ -55,6 +57,8 @@ fn judge(seen: &Examination) -> Vec<Finding> {
     about(&mut findings, "settings", &seen.settings, "correct it", |s| settings::judge(s, fleet));
     about(&mut findings, "folder", &seen.folder, "check --data: it names the folder of `riskfleet up`", folder::judge);
     about(&mut findings, "postgres", &seen.postgres, postgres::advice(&seen.postgres), |p| postgres::judge(p, fleet));
+    let set = "set the master key that the fleet was made with: without it no program starts, and nothing can be read";
+    about(&mut findings, "vault", &seen.vault, set, |said| vec![Finding::ok("vault", said.clone())]);
     about(&mut findings, "fleet", &seen.fleet, "run `riskfleet migrate`, or name the right fleet", fleet::judge);
     let start = "start the server, or correct RISKFLEET_REDIS_URL; until then no partition changes hands";
     about(&mut findings, "redis", &seen.redis, start, |r| redis::judge(r, fleet));

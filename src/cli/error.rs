@@ -59,6 +59,9 @@ pub enum CliError {
         /// When the day was dropped.
         at: DateTime<Utc>,
     },
+    /// The key that would open it was destroyed.
+    #[error("read event {0}: erased; its subject's or its tenant's key was destroyed")]
+    Erased(EventId),
     /// Nothing is known of the tenant.
     #[error("find tenant {0}: nothing is set of it, and it has no audit chain")]
     NoTenant(TenantId),
@@ -136,6 +139,7 @@ impl CliError {
                 "its retention was over: `riskfleet audit list` still has its records, and \
                  `riskfleet tenants sweep --dry-run` says what is kept how long"
             }
+            Self::Erased(_) => "nobody can read it any more; `riskfleet audit verify` still proves that it was decided",
             Self::NoVersion { .. } => "see `riskfleet models list --tenant TENANT`, or `prompts list`",
             Self::NoTenant(_) => "see `riskfleet tenants list`",
             Self::NotDecided(_) | Self::NeverDead(_) | Self::NotEscalated(_) => {

@@ -2,17 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
-use super::absent::absent;
 use super::args::OneEvent;
 use super::screen::clean;
-use super::{CliError, Exit, Screen};
-use crate::domain::{Decision, EventId, Scope, time};
-use crate::ports::EventStore;
+use super::{CliError, Exit, Reading, Screen};
+use crate::domain::{Decision, EventId, time};
 use crate::ports::store::{Disposition, EventRecord};
 
-pub(super) async fn run(args: &OneEvent, store: &dyn EventStore, screen: &mut Screen<'_>) -> Result<Exit, CliError> {
-    let found = store.event(&Scope::Fleet, args.event).await?;
-    let Some(record) = found else { return Err(absent(args.event, store).await) };
+pub(super) async fn run(args: &OneEvent, reading: Reading<'_>, screen: &mut Screen<'_>) -> Result<Exit, CliError> {
+    let record = reading.record(args.event).await?;
     let shown = document(&record)?;
     if args.json {
         screen.json(&shown)?;

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::args::EventList;
-use super::{CliError, Exit, Screen, table};
+use super::{CliError, Exit, Reading, Screen, table};
+use crate::crypto::reveal::ERASED;
 use crate::domain::{EventBody, time};
 use crate::ports::EventStore;
 use crate::ports::store::{EventFilter, EventSummary};
@@ -11,8 +12,8 @@ use crate::ports::store::{EventFilter, EventSummary};
 /// How many are asked of the store at once.
 const PAGE: u32 = 500;
 
-pub(super) async fn run(args: &EventList, store: &dyn EventStore, screen: &mut Screen<'_>) -> Result<Exit, CliError> {
-    let events = read(args, store).await?;
+pub(super) async fn run(args: &EventList, reading: Reading<'_>, screen: &mut Screen<'_>) -> Result<Exit, CliError> {
+    let events = reading.keyring.reveal_list(read(args, reading.store).await?).await?;
     if args.json {
         screen.json(&events.iter().map(summary_json).collect::<Vec<_>>())?;
         return Ok(Exit::Done);
@@ -24,7 +25,7 @@ pub(super) async fn run(args: &EventList, store: &dyn EventStore, screen: &mut S
     let mut table = table::table(screen, &["event", "accepted", "tenant", "kind", "type", "status"]);
     for event in &events {
         let body = EventBody::from_canonical(&event.body).ok();
-        let (kind, event_type) = body.map_or(("?", "?".to_owned()), |b| (b.kind.as_str(), b.event_type));
+        let (kind, event_type) = body.map_or_else(|| unread(event), |b| (b.kind.as_str(), b.event_type));
         table.add_row([
             table::text(event.id),
             table::text(time::text(event.id.created_at())),
@@ -39,6 +40,12 @@ pub(super) async fn run(args: &EventList, store: &dyn EventStore, screen: &mut S
         writeln!(screen.out, "the newest {}; more with --limit", args.limit)?;
     }
     Ok(Exit::Done)
+}
+
+/// What stands for kind and type of an event that can't be read.
+fn unread(event: &EventSummary) -> (&'static str, String) {
+    let word = if event.body.is_empty() { ERASED } else { "?" };
+    ("?", word.to_owned())
 }
 
 async fn read(args: &EventList, store: &dyn EventStore) -> Result<Vec<EventSummary>, CliError> {

@@ -8,18 +8,19 @@ use super::replay::{Replayed, replay};
 use super::screen::{Ink, clean};
 use super::timeline::{self, Step, Timeline};
 use super::waiting::Around;
-use super::{CliError, Exit, Screen};
+use super::{CliError, Exit, Reading, Screen};
 use crate::domain::{Scope, Status, time};
-use crate::ports::{ActiveVersions, EventStore};
+use crate::ports::ActiveVersions;
 
 /// The width of the column of moments: `2026-11-21T10:00:00.000Z`.
 const MOMENT: usize = 24;
 
 pub(super) async fn run(
     args: &OneEvent,
-    (store, versions): (&dyn EventStore, &dyn ActiveVersions),
+    (reading, versions): (Reading<'_>, &dyn ActiveVersions),
     screen: &mut Screen<'_>,
 ) -> Result<Exit, CliError> {
+    let store = reading.store;
     let Some(record) = store.event(&Scope::Fleet, args.event).await? else {
         let why = absent(args.event, store).await;
         if args.json {
@@ -30,6 +31,12 @@ pub(super) async fn run(
             screen.json(&shown)?;
         }
         return Err(why);
+    };
+    let Some(record) = reading.keyring.reveal(record).await? else {
+        if args.json {
+            screen.json(&json!({ "event_id": args.event, "stored": true, "erased": true }))?;
+        }
+        return Err(CliError::Erased(args.event));
     };
     let around = Around::of(&record, store).await?;
     let timeline = timeline::tell(&record, &around)?;

@@ -6,11 +6,12 @@ mod create;
 mod first;
 mod list;
 mod revoke;
+mod rewrap;
 mod roles;
 
 use chrono::{DateTime, Utc};
 
-use super::args::{KeyCreate, KeyList, KeyRevoke, KeyRoles};
+use super::args::{KeyCreate, KeyList, KeyRevoke, KeyRoles, KeysRewrap};
 use super::{Exit, Screen};
 use crate::ports::{Clock, Entropy, Registry};
 
@@ -46,5 +47,11 @@ pub async fn keys_first(
 /// Runs `keys revoke`.
 pub async fn keys_revoke(args: &KeyRevoke, screen: &mut Screen<'_>) -> Exit {
     let done = revoke::run(args, screen).await;
+    screen.conclude(done)
+}
+
+/// Runs `keys rewrap`.
+pub async fn keys_rewrap(args: &KeysRewrap, screen: &mut Screen<'_>) -> Exit {
+    let done = rewrap::run(args, screen).await;
     screen.conclude(done)
 }

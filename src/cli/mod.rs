@@ -30,6 +30,7 @@ mod fleet_status;
 mod http;
 mod keys;
 mod ownership;
+mod reading;
 mod repair;
 mod replay;
 mod screen;
@@ -49,7 +50,8 @@ pub use completions::completions;
 pub use dlq::{dlq_change, dlq_read};
 pub use doctor::{Examination, doctor};
 pub use error::{CliError, Exit};
-pub use keys::{keys_create, keys_first, keys_list, keys_revoke, keys_roles};
+pub use keys::{keys_create, keys_first, keys_list, keys_revoke, keys_rewrap, keys_roles};
+pub use reading::Reading;
 pub use repair::repair;
 pub use screen::Screen;
 pub use send::send;
@@ -62,14 +64,15 @@ use args::{AuditList, AuditVerify, Autoscale, Events, Fleet, Read};
 /// Runs a command that only reads the store. Says on the screen what failed and what to do next.
 pub async fn run(
     command: &Read,
-    (store, versions): (&dyn EventStore, &dyn ActiveVersions),
+    (reading, versions): (Reading<'_>, &dyn ActiveVersions),
     screen: &mut Screen<'_>,
 ) -> Exit {
+    let store = reading.store;
     let done = match command {
-        Read::Events(Events::List(list)) => events_list::run(list, store, screen).await,
-        Read::Events(Events::Get(one)) => events_get::run(one, store, screen).await,
-        Read::Explain(one) => explain::run(one, (store, versions), screen).await,
-        Read::Replay(one) => replay::run(one, (store, versions), screen).await,
+        Read::Events(Events::List(list)) => events_list::run(list, reading, screen).await,
+        Read::Events(Events::Get(one)) => events_get::run(one, reading, screen).await,
+        Read::Explain(one) => explain::run(one, (reading, versions), screen).await,
+        Read::Replay(one) => replay::run(one, (reading, versions), screen).await,
         Read::Fleet(Fleet::Status(status)) => fleet_status::run(status, store, screen).await,
         Read::Fleet(Fleet::Plan(plan)) => fleet_plan::run(plan, store, screen).await,
         Read::Fleet(Fleet::Autoscale(args)) => fleet_autoscale::run(args, screen),

@@ -6,21 +6,20 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::absent::absent;
 use super::args::OneEvent;
 use super::events_get::read_decision;
 use super::screen::{Ink, clean};
-use super::{CliError, Exit, Screen, table};
+use super::{CliError, Exit, Reading, Screen, table};
 use crate::domain::audit::sha256;
 use crate::domain::decision::PolicyRef;
 use crate::domain::invalid::pointer_segment;
 use crate::domain::version::{Artifact, VersionKey, VersionRef};
-use crate::domain::{Decision, Event, EventBody, EventId, Scope};
+use crate::domain::{Decision, Event, EventBody, EventId};
 use crate::pipeline::baseline::BASELINE_MODEL;
 use crate::pipeline::scorer::MODEL_UNAVAILABLE;
 use crate::pipeline::{self, Policy, Scorer, Unfit};
+use crate::ports::ActiveVersions;
 use crate::ports::store::{Disposition, EventRecord};
-use crate::ports::{ActiveVersions, EventStore};
 
 /// How many differing fields are named.
 const DIFFERENCES_MAX: usize = 100;
@@ -39,6 +38,8 @@ pub(super) enum Replayed {
         /// Where; empty when only the text differs, not the fields.
         differences: Vec<Difference>,
     },
+    /// Its key was destroyed: nobody can decide it again.
+    Erased,
     /// It was decided by a policy that this program does not hold.
     UnknownPolicy {
         /// Which.
@@ -78,6 +79,7 @@ impl Replayed {
                 "NOT reproduced: the fields are the same, but the stored text is not the canonical one".into()
             }
             Self::Differs { differences } => format!("NOT reproduced: {} fields differ", differences.len()),
+            Self::Erased => "erased: the key of its subject or its tenant was destroyed".into(),
             Self::UnknownPolicy { policy } => {
                 format!(
                     "not checked: policy {}@{} ({}) is not in this program",
@@ -91,12 +93,14 @@ impl Replayed {
 
 pub(super) async fn run(
     args: &OneEvent,
-    (store, versions): (&dyn EventStore, &dyn ActiveVersions),
+    (reading, versions): (Reading<'_>, &dyn ActiveVersions),
     screen: &mut Screen<'_>,
 ) -> Result<Exit, CliError> {
-    let found = store.event(&Scope::Fleet, args.event).await?;
-    let Some(record) = found else { return Err(absent(args.event, store).await) };
-    let replayed = replay(&record, versions).await?.ok_or(CliError::NotDecided(args.event))?;
+    let replayed = match reading.record(args.event).await {
+        Ok(record) => replay(&record, versions).await?.ok_or(CliError::NotDecided(args.event))?,
+        Err(CliError::Erased(_)) => Replayed::Erased,
+        Err(e) => return Err(e),
+    };
     if args.json {
         screen.json(&document(args.event, &replayed))?;
         return Ok(Exit::when(replayed.is_same()));

@@ -2,6 +2,7 @@
 //! something goes through the control API, so that roles and audit hold for it.
 
 mod change;
+mod erase;
 mod list;
 mod show;
 mod sweep;
@@ -26,6 +27,7 @@ pub async fn tenants_change(command: &TenantsChange, screen: &mut Screen<'_>) ->
         TenantsChange::Retention(args) => change::retention(args, screen).await,
         TenantsChange::Hold(args) => change::hold(args, screen).await,
         TenantsChange::Release(args) => change::release(args, screen).await,
+        TenantsChange::Erase(args) => erase::run(args, screen).await,
         TenantsChange::Sweep(args) => sweep::run(args, screen).await,
     };
     screen.conclude(done)

@@ -58,6 +58,8 @@ pub struct Settings {
     pub tls_key_file: Option<PathBuf>,
     /// 64 hex digits; see [`Settings::master_key`].
     pub master_key: Option<SecretString>,
+    /// 64 hex digits; see [`Settings::master_key_previous`].
+    pub master_key_previous: Option<SecretString>,
     /// 64 hex digits; see [`Settings::audit_key`].
     pub audit_key: Option<SecretString>,
     /// 64 hex digits; see [`Settings::audit_key_previous`].
@@ -231,6 +233,14 @@ impl Settings {
         let digits = needed("master_key", self.master_key.as_ref())?;
         SecretBox::try_init_with(|| check::key(digits))
             .map_err(|expected| SettingsError::new(format!("{} must be {expected}", variable("master_key"))))
+    }
+
+    /// The other master key, while it is being changed.
+    ///
+    /// # Errors
+    /// When it is no key.
+    pub fn master_key_previous(&self) -> Result<Option<SecretBox<[u8; 32]>>, SettingsError> {
+        seed("master_key_previous", self.master_key_previous.as_ref())
     }
 
     /// The seed of the key that signs checkpoints; none where it is not set.

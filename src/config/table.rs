@@ -146,6 +146,7 @@ const SETTINGS: &[Setting] = &[
     setting("tls_cert_file", Kind::Path, None, "the listener's certificate chain (PEM); read again when it changes"),
     setting("tls_key_file", Kind::Path, None, "the private key of that certificate (PEM)"),
     setting("master_key", Kind::Key, None, "the key under which the tenants' data keys are kept"),
+    setting("master_key_previous", Kind::Key, None, "the master key until now, while it is being changed"),
     setting("audit_key", Kind::Key, None, "the seed of the key that signs checkpoints of the audit (Ed25519)"),
     setting("audit_key_previous", Kind::Key, None, "the seed of the key that signed until now, which hands over"),
     setting("checkpoint_file", Kind::Path, None, "where checkpoints of the audit are also written, as JSON lines"),

@@ -1,12 +1,18 @@
-//! Owns what makes bytes believable: the seals of packs, the packs themselves, the heads of audit
-//! chains, and the signatures over them. Never talks to anything.
+//! Owns what makes bytes believable, and what makes them unreadable: the seals of packs, the packs
+//! themselves, the heads of audit chains, the signatures over them; the envelopes of what is stored,
+//! and the keys that open them. Talks to nothing but, for those keys, the vault's port.
 
 pub mod checkpoint;
+pub mod envelope;
 pub mod heads;
+pub mod keyring;
 pub mod packer;
+pub mod reveal;
 pub mod seal;
 
 pub use checkpoint::{AuditKey, Trust};
+pub use envelope::{DataKey, Place};
 pub use heads::HeadCache;
+pub use keyring::{Key, Keyring, Revealed};
 pub use packer::{Opened, Packable, Packer};
 pub use seal::PackSeal;

@@ -1,9 +1,13 @@
 //! Owns the making of packs out of events, and the believing of packs. Pure: never publishes.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use bytes::Bytes;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::collections::HashMap;
 
+use super::envelope::is_sealed;
 use super::seal::PackSeal;
 use crate::domain::pack::{PACK_FORMAT, Pack, PackedEvent};
 use crate::domain::{CorrelationId, EventId, PartitionId, TenantId};
@@ -15,6 +19,8 @@ use crate::ports::{PackMessage, Route, Traffic};
 pub struct Packable<'a> {
     /// The event.
     pub id: EventId,
+    /// Whose.
+    pub tenant: &'a TenantId,
     /// Where its tenant lives.
     pub partition: PartitionId,
     /// Whether its tenant is within its rate.
@@ -25,15 +31,16 @@ pub struct Packable<'a> {
     pub reply_to: Option<&'a str>,
     /// W3C trace context of the request.
     pub traceparent: Option<&'a str>,
-    /// The canonical text.
+    /// As it is stored.
     pub body: &'a Bytes,
 }
 
 impl<'a> Packable<'a> {
     /// An event out of the store: nobody waits for it any more.
     fn stored(event: &'a StoredEvent, traffic: Traffic) -> Self {
-        let StoredEvent { id, partition, correlation_id, body, tenant: _ } = event;
-        Self { id: *id, partition: *partition, traffic, correlation_id, reply_to: None, traceparent: None, body }
+        let StoredEvent { id, partition, correlation_id, body, tenant } = event;
+        let (id, partition) = (*id, *partition);
+        Self { id, tenant, partition, traffic, correlation_id, reply_to: None, traceparent: None, body }
     }
 
     fn route(&self) -> Route {
@@ -95,7 +102,7 @@ impl Packer {
     fn fitting(&self, events: &[&Packable<'_>]) -> usize {
         let mut bytes = 0;
         for (n, event) in events.iter().enumerate() {
-            bytes += ENVELOPE + if self.oversized(event) { 0 } else { event.body.len() };
+            bytes += ENVELOPE + if self.oversized(event) { 0 } else { travelling(event.body) };
             if bytes > self.bytes_max && n > 0 {
                 return n;
             }
@@ -104,7 +111,7 @@ impl Packer {
     }
 
     fn oversized(&self, event: &Packable<'_>) -> bool {
-        event.body.len() + ENVELOPE > self.bytes_max
+        travelling(event.body) + ENVELOPE > self.bytes_max
     }
 
     fn message(&self, message_id: String, events: &[&Packable<'_>]) -> PackMessage {
@@ -118,15 +125,35 @@ impl Packer {
     }
 
     fn packed<'a>(&self, event: &Packable<'a>) -> PackedEvent<'a> {
-        // What is no JSON text travels as its id, and the worker finds out from the store.
-        let text = if self.oversized(event) { None } else { serde_json::from_slice::<&RawValue>(event.body).ok() };
+        let whole = !self.oversized(event);
+        let sealed = (whole && is_sealed(event.body)).then(|| Cow::Owned(BASE64.encode(event.body)));
+        // What is no JSON text either travels as its id, and the worker finds out from the store.
+        let clear = whole && sealed.is_none();
+        let text = if clear { serde_json::from_slice::<&RawValue>(event.body).ok() } else { None };
         PackedEvent {
             id: event.id,
-            correlation_id: text.map(|_| event.correlation_id.clone()),
+            correlation_id: (sealed.is_some() || text.is_some()).then(|| event.correlation_id.clone()),
             reply_to: event.reply_to.map(str::to_owned),
             traceparent: event.traceparent.map(str::to_owned),
+            tenant: sealed.is_some().then(|| event.tenant.clone()),
+            sealed,
             event: text,
         }
+    }
+}
+
+/// The bytes that a text takes in a pack.
+fn travelling(body: &[u8]) -> usize {
+    if is_sealed(body) { body.len().div_ceil(3) * 4 } else { body.len() }
+}
+
+/// The text of an event that travels whole, as it is stored; none for one that travels as its id, or
+/// in a form that is not read here.
+pub fn text_of(packed: &PackedEvent<'_>, pack: &Bytes) -> Option<Bytes> {
+    match (&packed.sealed, packed.event) {
+        (Some(sealed), _) => BASE64.decode(sealed.as_bytes()).ok().map(Bytes::from),
+        (None, Some(text)) => Some(pack.slice_ref(text.get().as_bytes())),
+        (None, None) => None,
     }
 }
 
@@ -159,14 +186,19 @@ mod tests {
         CorrelationId::parse("c").expect("legal")
     }
 
+    fn tenant() -> TenantId {
+        TenantId::parse("acme").expect("legal")
+    }
+
     fn pack_all(bytes_max: usize, bodies: &[(u16, Bytes)]) -> (PackSeal, Vec<PackMessage>) {
         let seal = PackSeal::new(&[3; 32]);
-        let c = correlation();
+        let (c, tenant) = (correlation(), tenant());
         let events: Vec<Packable<'_>> = bodies
             .iter()
             .enumerate()
             .map(|(n, (p, body))| Packable {
                 id: EventId::mint(1_700_000_000_000 + n as u64, [0; 10]),
+                tenant: &tenant,
                 partition: PartitionId(*p),
                 traffic: Traffic::Normal,
                 correlation_id: &c,
@@ -200,9 +232,11 @@ mod tests {
     #[test]
     fn packs_never_mix_the_two_queues_of_a_partition() {
         let (seal, c, body) = (PackSeal::new(&[3; 32]), correlation(), Bytes::from_static(b"{}"));
+        let tenant = tenant();
         let events: Vec<Packable<'_>> = (0..6)
             .map(|n| Packable {
                 id: EventId::mint(1_700_000_000_000 + n, [0; 10]),
+                tenant: &tenant,
                 partition: PartitionId(0),
                 traffic: if n % 2 == 0 { Traffic::Normal } else { Traffic::Bulk },
                 correlation_id: &c,
@@ -237,6 +271,17 @@ mod tests {
         let events = unpaced(&row);
         assert!(events[..101].iter().all(|e| e.traffic == Traffic::Bulk));
         assert!(events[101..].iter().all(|e| e.traffic == Traffic::Normal) && events.len() == 201);
+    }
+
+    #[test]
+    fn a_sealed_event_travels_as_it_is_stored() {
+        let bodies =
+            [(0, Bytes::from(vec![crate::crypto::envelope::FORMAT, 0, 255, 7])), (0, Bytes::from_static(b"{}"))];
+        let (seal, packs) = pack_all(2_000, &bodies);
+        let Opened::Genuine(pack) = open(&seal, PartitionId(0), &packs[0].body, Some(&packs[0].mac)) else { panic!() };
+        let texts: Vec<Option<Bytes>> = pack.events.iter().map(|e| text_of(e, &packs[0].body)).collect();
+        assert_eq!(texts, bodies.map(|(_, body)| Some(body)));
+        assert_eq!((pack.events[0].tenant.as_ref(), pack.events[1].tenant.as_ref()), (Some(&tenant()), None));
     }
 
     #[test]

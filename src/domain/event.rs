@@ -100,7 +100,7 @@ pub struct EventBody {
 
 impl EventBody {
     /// The one text of this payload: fields in the order of this type, absent ones left out,
-    /// metadata keys sorted. This is what is stored, sent and hashed.
+    /// metadata keys sorted. Sealed, this is what is stored, sent and hashed.
     pub fn canonical(&self) -> Vec<u8> {
         // Text keys and finite numbers only: the serializer has nothing to refuse.
         serde_json::to_vec(self).unwrap_or_default()

@@ -6,8 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 
-use super::ids::{CorrelationId, EventId, PartitionId};
+use super::ids::{CorrelationId, EventId, PartitionId, TenantId};
 
 /// The newest format of a pack that this version reads and writes.
 pub const PACK_FORMAT: u16 = 1;
@@ -38,7 +39,13 @@ pub struct PackedEvent<'a> {
     /// W3C trace context of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
-    /// The canonical text; absent where the event is oversized and travels as its id.
+    /// Whose; absent where the event travels as its id, or in the clear.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantId>,
+    /// The sealed text, in base64; absent where the event is oversized and travels as its id.
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<Cow<'a, str>>,
+    /// The canonical text of an event that was stored before texts were sealed.
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
     pub event: Option<&'a RawValue>,
 }

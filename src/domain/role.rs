@@ -14,6 +14,7 @@
 //! | `manage_keys` | x | | | | x | |
 //! | `manage_tenants` | | | | | x | |
 //! | `hold_tenant` | x | | | | x | |
+//! | `erase` | x | | | | x | |
 
 use std::fmt;
 
@@ -60,6 +61,8 @@ pub enum Permission {
     ManageTenants,
     /// See a tenant, put it under legal hold and release it: an operator any, others their own.
     HoldTenant,
+    /// Destroy the key of a subject, or of a tenant: an operator any tenant's, others their own.
+    Erase,
 }
 
 impl Role {
@@ -73,17 +76,26 @@ impl Role {
     /// THE table: what each role allows.
     fn permissions(self) -> &'static [Permission] {
         use Permission::{
-            Approve, Comment, Create, Fleet, HoldTenant, ManageDeadLetters, ManageKeys, ManageTenants, ReadAudit,
-            RegisterModel, View,
+            Approve, Comment, Create, Erase, Fleet, HoldTenant, ManageDeadLetters, ManageKeys, ManageTenants,
+            ReadAudit, RegisterModel, View,
         };
         match self {
-            Self::Admin => {
-                &[Create, View, Approve, Comment, ReadAudit, RegisterModel, ManageDeadLetters, ManageKeys, HoldTenant]
-            }
+            Self::Admin => &[
+                Create,
+                View,
+                Approve,
+                Comment,
+                ReadAudit,
+                RegisterModel,
+                ManageDeadLetters,
+                ManageKeys,
+                HoldTenant,
+                Erase,
+            ],
             Self::Analyst | Self::Producer => &[Create, View, Comment, ReadAudit],
             Self::Approver => &[Approve, View, Comment, ReadAudit],
             Self::Viewer => &[View, ReadAudit],
-            Self::Operator => &[Fleet, ReadAudit, ManageKeys, ManageTenants, HoldTenant],
+            Self::Operator => &[Fleet, ReadAudit, ManageKeys, ManageTenants, HoldTenant, Erase],
         }
     }
 
@@ -129,6 +141,7 @@ impl Permission {
         Self::ManageKeys,
         Self::ManageTenants,
         Self::HoldTenant,
+        Self::Erase,
     ];
 
     /// Its name, as the table, the documents and refusals write it.
@@ -145,6 +158,7 @@ impl Permission {
             Self::ManageKeys => "manage_keys",
             Self::ManageTenants => "manage_tenants",
             Self::HoldTenant => "hold_tenant",
+            Self::Erase => "erase",
         }
     }
 

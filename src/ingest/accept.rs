@@ -1,7 +1,6 @@
 //! Owns the group commit: takes what is waiting, tenant by tenant in turn, without a timer; while one
 //! commit is in flight the arrivals gather for the next.
 
-use bytes::Bytes;
 use metrics::{counter, histogram};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +12,14 @@ use super::clock::StoreClock;
 use super::publish::{Fresh, Publisher};
 use super::queue::{AcceptQueue, Submission};
 use super::waiters::Waiters;
+use crate::crypto::{DataKey, Key, Place};
 use crate::domain::audit::sha256;
 use crate::domain::partition::partition_of;
 use crate::domain::{EventId, Status};
 use crate::ports::StoreError;
 use crate::ports::intake::{Candidate, IntakeError, Receipt, Taken};
 use crate::ports::store::{Accepted, NewEvent};
-use crate::telemetry::names;
+use crate::telemetry::names::{self, reason};
 
 /// Commits in flight: while one waits for the disk, the other is gathered and sent.
 pub(super) const LANES: usize = 2;
@@ -63,63 +63,82 @@ impl Accept {
         }
     }
 
-    /// Stores the candidates under ids minted now. When the ids are off, the clock is measured and
-    /// new ids are minted, once: nothing was written.
+    /// Stores the candidates under ids minted now, sealed, those of erased subjects apart. When the ids
+    /// are off, the clock is measured and new ids are minted, once: nothing was written.
     async fn store(&self, candidates: &[&Candidate]) -> Result<Stored, StoreError> {
-        let bodies: Vec<Bytes> = candidates.iter().map(|c| Bytes::from(c.body.canonical())).collect();
+        let owners: Vec<_> = candidates.iter().map(|c| (&c.body.tenant_id, c.body.subject.as_deref())).collect();
+        let keys = self.parts.keyring.keys_for(&owners).await?;
+        let sealable = candidates.iter().zip(&keys).filter_map(|(candidate, key)| match key {
+            Key::Live(key) => Some(Work { candidate, text: candidate.body.canonical(), key }),
+            Key::Erased => None,
+        });
+        let works: Vec<Work<'_>> = sealable.collect();
         let batch = self.parts.entropy.uuid();
-        let mut events = self.mint(candidates, &bodies);
+        let mut events = self.mint(&works);
         let verdicts = match self.parts.store.accept_batch(batch, &events).await {
             Err(StoreError::ClockSkew(ms)) => {
                 tracing::warn!(skew_ms = ms, "ids were off the store's clock; measuring again");
                 self.clock.adjust(&*self.parts.store).await?;
-                self.forget(candidates, &events);
-                events = self.mint(candidates, &bodies);
+                self.forget(&works, &events);
+                events = self.mint(&works);
                 self.parts.store.accept_batch(batch, &events).await?
             }
             other => other?,
         };
-        Ok(Stored { batch, events, verdicts })
+        if verdicts.len() != events.len() {
+            return Err(StoreError::Fault("accept: not every event was answered".into()));
+        }
+        let mut stored = events.into_iter().zip(verdicts);
+        let row = |key: &Key| match key {
+            Key::Live(_) => stored.next(),
+            Key::Erased => None,
+        };
+        Ok(Stored { batch, rows: keys.iter().map(row).collect() })
     }
 
-    fn mint(&self, candidates: &[&Candidate], bodies: &[Bytes]) -> Vec<NewEvent> {
+    fn mint(&self, works: &[Work<'_>]) -> Vec<NewEvent> {
         let millis = self.clock.millis();
-        candidates
+        works
             .iter()
-            .zip(bodies)
-            .map(|(candidate, body)| {
+            .map(|Work { candidate, text, key }| {
                 let id = EventId::mint(millis, self.parts.entropy.ten_bytes());
                 if candidate.wait {
                     // Before the commit: the decision may come before the answer.
                     self.waiters.expect(id, self.parts.clock.elapsed());
                 }
+                let tenant = &candidate.body.tenant_id;
                 NewEvent {
                     id,
-                    tenant: candidate.body.tenant_id.clone(),
+                    tenant: tenant.clone(),
                     key: candidate.key.clone(),
                     correlation_id: candidate.correlation_id.clone(),
-                    partition: partition_of(&candidate.body.tenant_id, self.partitions),
-                    body: body.clone(),
-                    payload_hash: sha256(body),
+                    partition: partition_of(tenant, self.partitions),
+                    body: self.parts.keyring.seal(key, Place::event(tenant, id), text),
+                    payload_hash: sha256(text),
                 }
             })
             .collect()
     }
 
-    fn forget(&self, candidates: &[&Candidate], events: &[NewEvent]) {
-        for (_, event) in candidates.iter().zip(events).filter(|(c, _)| c.wait) {
+    fn forget(&self, works: &[Work<'_>], events: &[NewEvent]) {
+        for (_, event) in works.iter().zip(events).filter(|(work, _)| work.candidate.wait) {
             self.waiters.forget(event.id);
         }
     }
 
     /// Answers first, publishes behind: what is stored is accepted.
     fn answer(&self, gathered: Vec<Submission>, stored: Stored) {
-        let mut fresh = Vec::with_capacity(stored.events.len());
-        let mut rows = stored.events.into_iter().zip(stored.verdicts);
+        let mut fresh = Vec::with_capacity(stored.rows.len());
+        let mut rows = stored.rows.into_iter();
         for submission in gathered {
             let Submission { tenant: _, candidates, traffic, answer, room } = submission;
             let mut taken = Vec::with_capacity(candidates.len());
-            for (candidate, (event, verdict)) in candidates.into_iter().zip(rows.by_ref()) {
+            for (candidate, row) in candidates.into_iter().zip(rows.by_ref()) {
+                let Some((event, verdict)) = row else {
+                    counter!(names::EVENTS_REFUSED, "reason" => reason::ERASED).increment(1);
+                    taken.push(Taken::Erased);
+                    continue;
+                };
                 taken.push(taken_as(&event, &verdict));
                 match verdict {
                     Accepted::Fresh => {
@@ -166,8 +185,15 @@ fn retry_after(e: &StoreError, events: usize) -> Duration {
 /// A batch as the store took it.
 struct Stored {
     batch: Uuid,
-    events: Vec<NewEvent>,
-    verdicts: Vec<Accepted>,
+    /// One a candidate, in order; none for one of an erased subject.
+    rows: Vec<Option<(NewEvent, Accepted)>>,
+}
+
+/// A candidate that can be sealed.
+struct Work<'a> {
+    candidate: &'a Candidate,
+    text: Vec<u8>,
+    key: &'a DataKey,
 }
 
 fn taken_as(event: &NewEvent, verdict: &Accepted) -> Taken {

@@ -25,6 +25,7 @@ use super::pace::Pacer;
 use super::queue::{AcceptQueue, Submission};
 use super::room::{RETRY_AFTER, Room, Rooms};
 use super::waiters::{Heard, Waiters};
+use crate::crypto::Keyring;
 use crate::domain::{EventId, Scope};
 use crate::ports::intake::{Candidate, Intake, IntakeError, Taken};
 use crate::ports::{EventStore, Pace, Traffic};
@@ -69,6 +70,7 @@ type Answered = oneshot::Receiver<Result<Vec<Taken>, IntakeError>>;
 /// The door: an [`Intake`] over a bounded queue, for callers that can be told to come again.
 pub struct Door {
     store: Arc<dyn EventStore>,
+    keyring: Arc<Keyring>,
     limits: IngestLimits,
     compartments: Compartments,
     rooms: Arc<Rooms>,
@@ -93,8 +95,9 @@ impl Door {
         let limits = parts.limits.clone();
         let rooms = Rooms::new(limits.queue_events, limits.tenant_events);
         let compartments = Compartments::new(limits.tenant_calls);
-        let (store, unpublished) = (Arc::clone(&parts.store), Arc::default());
-        Arc::new(Self { store, limits, compartments, rooms, pacer, queue, waiters, unpublished, stop })
+        let (store, keyring) = (Arc::clone(&parts.store), Arc::clone(&parts.keyring));
+        let unpublished = Arc::default();
+        Arc::new(Self { store, keyring, limits, compartments, rooms, pacer, queue, waiters, unpublished, stop })
     }
 
     /// The same door for who can't be told to come again.
@@ -164,7 +167,8 @@ impl Door {
     }
 
     async fn stored(&self, event: EventId) -> Option<serde_json::Value> {
-        self.store.event(&Scope::Fleet, event).await.ok().flatten()?.decision_view().ok()?
+        let record = self.store.event(&Scope::Fleet, event).await.ok().flatten()?;
+        self.keyring.reveal(record).await.ok().flatten()?.decision_view().ok()?
     }
 }
 

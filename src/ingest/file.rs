@@ -161,6 +161,7 @@ impl Run<'_> {
                     self.summary.conflicts += 1;
                     rejections.push(Rejection::conflict(*line, &candidate.key, event));
                 }
+                Taken::Erased => rejections.push(Rejection::erased(*line, &candidate.key)),
             }
         }
         rejections.sort_by_key(|r| r.line);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::crypto::Keyring;
 use crate::domain::parse::{self, Given};
 use crate::domain::{CorrelationId, IdempotencyKey, Invalid, TenantId, cloudevents};
 use crate::ports::broker::InboxDelivery;
@@ -46,6 +47,9 @@ pub fn anybody() -> InboxAuth {
     Arc::new(|_| Box::pin(std::future::ready(Ok(None))))
 }
 
+/// How much of a parked message is kept in the store, in bytes: sealed, it is no more than that keeps.
+const KEPT_MAX: usize = 63 * 1024;
+
 /// Messages taken at once.
 const BATCH: usize = 500;
 
@@ -57,6 +61,8 @@ pub struct Inbox {
     pub broker: Arc<dyn Broker>,
     /// Where the reasons of parked messages are kept.
     pub store: Arc<dyn EventStore>,
+    /// What they are sealed under there.
+    pub keyring: Arc<Keyring>,
     /// For correlation ids.
     pub entropy: Arc<dyn Entropy>,
     /// Whose message it is.
@@ -226,6 +232,22 @@ impl Inbox {
                 let reason = format!("the idempotency key was used before with another payload, by event {first}");
                 self.park(delivery, &reason).await
             }
+            Taken::Erased => self.park_erased(delivery).await,
+        }
+    }
+
+    /// Keeps that an erased subject's message came, and nothing of it: neither here nor on the broker.
+    async fn park_erased(&self, delivery: &InboxDelivery) -> bool {
+        match self.store.keep_rejected(self.entropy.uuid(), "its subject or its tenant is erased", &[]).await {
+            Ok(()) => {
+                counter!(names::INBOX_PARKED).increment(1);
+                acknowledge(delivery).await;
+                true
+            }
+            Err(e) => {
+                tracing::warn!(error = %e, "failed to keep that an inbox message was refused; it will come again");
+                false
+            }
         }
     }
 
@@ -233,7 +255,11 @@ impl Inbox {
     /// else the broker sends the message again.
     async fn park(&self, delivery: &InboxDelivery, reason: &str) -> bool {
         let parked = self.broker.park(delivery, reason).await;
-        let kept = self.store.keep_rejected(self.entropy.uuid(), reason, &delivery.body).await;
+        let id = self.entropy.uuid();
+        let kept = match self.keyring.seal_rejected(id, &delivery.body[..delivery.body.len().min(KEPT_MAX)]).await {
+            Ok(sealed) => self.store.keep_rejected(id, reason, &sealed).await,
+            Err(e) => Err(e),
+        };
         match (parked, kept) {
             (Ok(()), Ok(())) => {
                 counter!(names::INBOX_PARKED).increment(1);

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::crypto::{PackSeal, Packer};
+use crate::crypto::{Keyring, PackSeal, Packer};
 use crate::ports::{Broker, Clock, Entropy, EventStore, RateMeter, StoreError};
 
 /// What ingest stands on.
@@ -37,6 +37,8 @@ use crate::ports::{Broker, Clock, Entropy, EventStore, RateMeter, StoreError};
 pub struct Parts {
     /// The truth.
     pub store: Arc<dyn EventStore>,
+    /// What events are sealed under.
+    pub keyring: Arc<Keyring>,
     /// The queues.
     pub broker: Arc<dyn Broker>,
     /// The rates of tenants.

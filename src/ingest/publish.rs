@@ -118,6 +118,7 @@ impl Publisher {
 fn packable(fresh: &Fresh) -> Packable<'_> {
     Packable {
         id: fresh.event.id,
+        tenant: &fresh.event.tenant,
         partition: fresh.event.partition,
         traffic: fresh.traffic,
         correlation_id: &fresh.event.correlation_id,

@@ -30,6 +30,8 @@ pub enum Taken {
     Replayed(Receipt),
     /// The same key with another payload was stored before, as this event.
     Conflict(EventId),
+    /// Its subject, or its whole tenant, is erased: nothing of it is stored any more.
+    Erased,
 }
 
 /// The answer to an accepted event.

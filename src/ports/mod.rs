@@ -17,6 +17,7 @@ pub mod registry;
 pub mod retention;
 pub mod store;
 pub mod tenants;
+pub mod vault;
 pub mod versions;
 
 pub use approvals::Approvals;
@@ -32,4 +33,5 @@ pub use registry::Registry;
 pub use retention::Retention;
 pub use store::{EventStore, Lane, StoreError};
 pub use tenants::Tenants;
+pub use vault::{KeyWrap, Vault};
 pub use versions::{ActiveVersions, Versions};

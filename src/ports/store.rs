@@ -80,7 +80,7 @@ pub struct NewEvent {
     pub correlation_id: CorrelationId,
     /// Where its tenant lives.
     pub partition: PartitionId,
-    /// The canonical text.
+    /// What is stored: the canonical text, sealed.
     pub body: Bytes,
     /// SHA-256 of the canonical text.
     pub payload_hash: Hash,
@@ -138,7 +138,7 @@ pub struct StoredEvent {
     pub partition: PartitionId,
     /// Of its request.
     pub correlation_id: CorrelationId,
-    /// The canonical text.
+    /// As it is stored: the canonical text, sealed, unless it was revealed.
     pub body: Bytes,
 }
 
@@ -149,7 +149,7 @@ pub enum Disposition {
     Decided {
         /// What was decided.
         outcome: Outcome,
-        /// The decision's canonical text.
+        /// The decision's canonical text, sealed, unless it was revealed.
         decision: Bytes,
         /// Microseconds by stage.
         timings: Vec<u32>,
@@ -293,7 +293,7 @@ pub struct EventSummary {
     pub status: Status,
     /// Of its request.
     pub correlation_id: CorrelationId,
-    /// The canonical text.
+    /// As it is stored: the canonical text, sealed, unless it was revealed.
     pub body: Bytes,
 }
 

@@ -173,6 +173,13 @@ fn identity() {
         (names::ACCESS_REFUSED, "Requests of authenticated callers that were refused (403)."),
         (names::ACCESS_REFUSED_UNRECORDED, "Those of them that left no record in the audit."),
     ]);
+    plain_counters(&[
+        (names::DATA_KEY_HITS, "Data keys that were found in memory."),
+        (names::DATA_KEY_MISSES, "Data keys that had to be read or made."),
+        (names::VAULT_LOOKS_FAILED, "Looks for erased keys that failed: no key is used until one succeeds."),
+    ]);
+    describe_gauge!(names::DATA_KEYS_OPEN, "Opened data keys in memory.");
+    gauge!(names::DATA_KEYS_OPEN).increment(0.0);
     describe_counter!(names::FILE_RELOADS, "Files read again because they changed, by file and result.");
     for file in names::reload::FILES {
         for result in names::reload::RESULTS {

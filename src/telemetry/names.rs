@@ -47,6 +47,14 @@ pub const REFILL_EVENTS: &str = "riskfleet_refill_events_total";
 pub const INBOX_PARKED: &str = "riskfleet_inbox_parked_total";
 /// Counter, `method`, `route`, `status`: answers given.
 pub const HTTP_REQUESTS: &str = "riskfleet_http_requests_total";
+/// Counter: data keys that were found in memory.
+pub const DATA_KEY_HITS: &str = "riskfleet_data_key_hits_total";
+/// Counter: data keys that had to be read or made.
+pub const DATA_KEY_MISSES: &str = "riskfleet_data_key_misses_total";
+/// Gauge: opened data keys in memory.
+pub const DATA_KEYS_OPEN: &str = "riskfleet_data_keys_open";
+/// Counter: looks for erased keys that failed.
+pub const VAULT_LOOKS_FAILED: &str = "riskfleet_vault_looks_failed_total";
 /// Counter: reads of API keys.
 pub const KEY_READS: &str = "riskfleet_key_reads_total";
 /// Counter: API keys not looked up, because too many unknown ones were shown in a second.
@@ -145,6 +153,8 @@ pub mod reason {
     pub const KEY: &str = "key";
     /// The same key with another payload.
     pub const CONFLICT: &str = "conflict";
+    /// The subject, or the whole tenant, is erased.
+    pub const ERASED: &str = "erased";
     /// Body or event over its bound.
     pub const TOO_LARGE: &str = "too_large";
     /// The accept queue, or what waits for the broker, is at its bound.
@@ -156,8 +166,8 @@ pub mod reason {
     /// The store is away, or the process is stopping.
     pub const UNAVAILABLE: &str = "unavailable";
     /// Every value.
-    pub const ALL: [&str; 10] =
-        [BROKEN, INVALID, TENANT, KEY, CONFLICT, TOO_LARGE, FULL, TENANT_FULL, RATE_LIMITED, UNAVAILABLE];
+    pub const ALL: [&str; 11] =
+        [BROKEN, INVALID, TENANT, KEY, CONFLICT, ERASED, TOO_LARGE, FULL, TENANT_FULL, RATE_LIMITED, UNAVAILABLE];
 }
 
 /// Values of the label `by` of [`HTTP_LIMITED`].

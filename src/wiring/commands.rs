@@ -6,15 +6,15 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::{WiringError, doctor, program, proof, servers, single};
+use super::{WiringError, doctor, program, proof, servers, single, vault};
 use crate::adapters::sqlite::SqliteStore;
 use crate::cli::args::{
     Approvals, ApprovalsRead, Audit, AuditKeyArgs, AuditVerify, Cli, Command, Dlq, Doctor, Fleet, Keys, Models,
     Prompts, Read, Source, Tenants, Up, VersionsRead,
 };
-use crate::cli::{self, AuditSources, Exit, ExportSources, Screen};
+use crate::cli::{self, AuditSources, Exit, ExportSources, Reading, Screen};
 use crate::config::{Flags, Settings, Sources, load};
-use crate::crypto::AuditKey;
+use crate::crypto::{AuditKey, Keyring};
 use crate::domain::version::Artifact;
 use crate::lifecycle::{SystemClock, SystemEntropy, install_crypto_provider};
 use crate::ports::{Clock, Entropy, EventStore, Registry};
@@ -125,31 +125,46 @@ async fn dispatch(said: Said<'_>, command: Command, screen: &mut Screen<'_>) -> 
         Command::Approvals(Approvals::Change(change)) => cli::approvals_change(&change, screen).await.into(),
         Command::Approvals(Approvals::Read(read)) => approvals(said, &read, screen).await,
         Command::Dlq(Dlq::Read(read)) => match open(said).await {
-            Ok(store) => cli::dlq_read(&read, &*store, screen).await.into(),
+            Ok((store, _, keyring)) => {
+                cli::dlq_read(&read, Reading { store: &*store, keyring: &keyring }, screen).await.into()
+            }
             Err(e) => failed(&e),
         },
         Command::Read(Read::Fleet(Fleet::Autoscale(args))) => cli::autoscale(&args, screen).into(),
-        Command::Read(read) => match open_registry(said).await {
-            Ok((store, registry)) => cli::run(&read, (&*store, &*registry), screen).await.into(),
+        Command::Read(read) => match open(said).await {
+            Ok((store, registry, keyring)) => {
+                let reading = Reading { store: &*store, keyring: &keyring };
+                cli::run(&read, (reading, &*registry), screen).await.into()
+            }
             Err(e) => failed(&e),
         },
     }
 }
 
-/// The store that a reading command speaks of: a folder, or a database.
-async fn open(said: Said<'_>) -> Result<Arc<dyn EventStore>, WiringError> {
+/// The store that a reading command speaks of, a folder or a database, and what opens its texts: a
+/// master key is missed only when one is needed.
+async fn open(said: Said<'_>) -> Result<(Arc<dyn EventStore>, Arc<dyn Registry>, Arc<Keyring>), WiringError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     match &said.source.data {
         Some(data) => {
-            let store = SqliteStore::open_read(&single::database(data), Arc::new(SystemClock::new())).await?;
-            Ok(Arc::new(store))
+            let store = Arc::new(SqliteStore::open_read(&single::database(data), Arc::clone(&clock)).await?);
+            let master = vault::master_for_reading(said.settings().ok().as_ref(), data);
+            let keyring = vault::keyring(store.clone(), master, &clock);
+            Ok((store.clone(), store, keyring))
         }
-        None => servers::open_for_reading(&said.settings()?).await,
+        None => {
+            let settings = said.settings()?;
+            let store = Arc::new(servers::open_store(&settings).await?);
+            let keyring = vault::keyring(store.clone(), vault::master_if_set(&settings), &clock);
+            Ok((store.clone(), store, keyring))
+        }
     }
 }
 
 async fn look_after_keys(said: Said<'_>, keys: Keys, screen: &mut Screen<'_>) -> ExitCode {
     match keys {
         Keys::Roles(roles) => cli::keys_roles(&roles, screen).into(),
+        Keys::Rewrap(rewrap) => cli::keys_rewrap(&rewrap, screen).await.into(),
         Keys::Revoke(revoke) => cli::keys_revoke(&revoke, screen).await.into(),
         Keys::Create(create) if create.bootstrap => match registry(said, true).await {
             Ok(registry) => {
@@ -201,11 +216,12 @@ async fn versions(said: Said<'_>, artifact: Artifact, read: &VersionsRead, scree
 }
 
 async fn approvals(said: Said<'_>, read: &ApprovalsRead, screen: &mut Screen<'_>) -> ExitCode {
-    let opened = async { Ok::<_, WiringError>((said.settings()?, open_registry(said).await?)) };
+    let opened = async { Ok::<_, WiringError>((said.settings()?, open(said).await?)) };
     match opened.await {
-        Ok((settings, (store, registry))) => {
+        Ok((settings, (store, registry, keyring))) => {
             let rules = servers::approval_rules(&settings);
-            cli::approvals_read(read, (&*store, &*registry), &rules, screen).await.into()
+            let reading = Reading { store: &*store, keyring: &keyring };
+            cli::approvals_read(read, (reading, &*registry), &rules, screen).await.into()
         }
         Err(e) => failed(&e),
     }

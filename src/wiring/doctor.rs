@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::servers::{open_store, rabbit_config, redis_config};
-use super::{WiringError, single};
+use super::{WiringError, single, vault};
 use crate::adapters::sqlite::{self, SqliteStore};
 use crate::adapters::{postgres, rabbitmq, redis};
 use crate::cli::Examination;
@@ -16,7 +16,7 @@ use crate::domain::time::to_millis;
 use crate::domain::{EventId, PartitionId};
 use crate::lifecycle::{SystemClock, SystemEntropy};
 use crate::ports::checkup::{FleetSeen, Looked, STALE, Schema, StaleEvents, StandingRows};
-use crate::ports::{Clock, EventStore, StoreError};
+use crate::ports::{Clock, EventStore, KeyWrap, StoreError, Vault};
 
 /// How long one server may take to be looked at; each of its answers has a shorter deadline.
 const LOOK_WITHIN: Duration = Duration::from_secs(30);
@@ -34,11 +34,22 @@ pub(super) async fn folder(data: &Path) -> Examination {
         let standing = store.standing_rows().await?;
         fleet(&store, standing).await
     });
+    let vault = match folder.seen() {
+        Some(_) => {
+            look(async {
+                let store = SqliteStore::open_read(&path, Arc::new(SystemClock::new())).await?;
+                master(Arc::new(store), vault::master_for_reading(None, data)).await
+            })
+            .await
+        }
+        None => Looked::Skipped("the folder can't be read".into()),
+    };
     Examination {
         settings: Looked::Skipped(skipped.into()),
         // Both would say the same of a folder that is not there.
         fleet: if folder.seen().is_some() { fleet.await } else { Looked::Skipped("the folder can't be read".into()) },
         folder,
+        vault,
         postgres: Looked::Skipped(skipped.into()),
         redis: Looked::Skipped(skipped.into()),
         rabbitmq: Looked::Skipped(skipped.into()),
@@ -65,10 +76,18 @@ pub(super) async fn servers(settings: Result<Settings, SettingsError>) -> Examin
     } else {
         Looked::Skipped("its schema can't be looked at".into())
     };
+    let vault = if fleet.seen().is_some() {
+        look(async {
+            Ok::<_, WiringError>(master(Arc::new(open_store(&settings).await?), vault::master(&settings)?).await?)
+        })
+        .await
+    } else {
+        Looked::Skipped("its schema can't be looked at".into())
+    };
     let partitions = fleet.seen().map_or(settings.partitions, |f| f.constants.partitions);
     let rabbitmq = look(rabbitmq(&settings, partitions)).await;
     let folder = Looked::Skipped("a fleet on servers has none".into());
-    Examination { settings: Looked::Seen(settings), folder, postgres, fleet, redis, rabbitmq }
+    Examination { settings: Looked::Seen(settings), folder, postgres, vault, fleet, redis, rabbitmq }
 }
 
 /// Without settings nobody knows where to look.
@@ -78,6 +97,7 @@ fn blind(e: &SettingsError) -> Examination {
         settings: Looked::Away(e.to_string()),
         folder: Looked::Skipped(WHY.into()),
         postgres: Looked::Skipped(WHY.into()),
+        vault: Looked::Skipped(WHY.into()),
         fleet: Looked::Skipped(WHY.into()),
         redis: Looked::Skipped(WHY.into()),
         rabbitmq: Looked::Skipped(WHY.into()),
@@ -89,6 +109,15 @@ async fn look<T, E: std::fmt::Display>(looking: impl Future<Output = Result<T, E
         Ok(looked) => looked.map_err(|e| format!("failed to {e}")).into(),
         Err(_) => Looked::Away(format!("it has not answered everything within {LOOK_WITHIN:?}")),
     }
+}
+
+/// Which master key holds, if it is the one that is given here.
+async fn master(store: Arc<dyn Vault>, wrap: Arc<dyn KeyWrap>) -> Result<String, StoreError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    Ok(match vault::keyring(store, wrap, &clock).check().await? {
+        Some(master) => format!("the data keys are wrapped by the master key {master}, which is set"),
+        None => "no data key was made yet: the first start takes the master key that is set".into(),
+    })
 }
 
 async fn postgres(settings: &Settings, clock: &dyn Clock) -> Result<crate::ports::checkup::PostgresSeen, WiringError> {

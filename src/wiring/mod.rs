@@ -12,5 +12,6 @@ mod proof;
 mod servers;
 mod single;
 mod summary;
+mod vault;
 
 pub use error::WiringError;

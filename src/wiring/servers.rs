@@ -12,11 +12,13 @@ use super::WiringError;
 use super::guards::Guards;
 use super::identity::{authenticator, inbox_auth, refusals, secured};
 use super::proof::Signing;
+use super::vault;
 use crate::adapters::postgres::{self, PostgresStore};
 use crate::adapters::rabbitmq::{QueueKind, RabbitBroker, RabbitConfig};
 use crate::adapters::redis::{RedisConfig, RedisContext, RedisLeases, RedisRate};
 use crate::api::{self, ApiState, Limits, Probe};
 use crate::config::{QueueType, SecondRole, Settings};
+use crate::crypto::Keyring;
 use crate::domain::{ApprovalRules, Role};
 use crate::governance::overdue;
 use crate::governance::retention::Sweeper;
@@ -45,15 +47,7 @@ pub(super) async fn migrate(settings: &Settings) -> Result<(), WiringError> {
     Ok(postgres::migrate(url, settings.namespace.as_str(), settings.partitions, SystemEntropy.secret()).await?)
 }
 
-/// The store for commands that only read.
-///
-/// # Errors
-/// When no database is named.
-pub(super) async fn open_for_reading(settings: &Settings) -> Result<Arc<dyn EventStore>, WiringError> {
-    Ok(Arc::new(open_store(settings).await?))
-}
-
-/// The same, with what people govern by.
+/// The store for commands that only read, with what people govern by.
 ///
 /// # Errors
 /// When no database is named.
@@ -109,6 +103,7 @@ async fn wait_for_store(store: &dyn EventStore, stop: &CancellationToken) -> Res
 struct IngestParts {
     door: Arc<Door>,
     store: Arc<dyn EventStore>,
+    keyring: Arc<Keyring>,
     registry: Arc<dyn Registry>,
     broker: Arc<dyn Broker>,
     clock: Arc<dyn Clock>,
@@ -118,18 +113,22 @@ struct IngestParts {
 }
 
 async fn start_ingest(settings: &Settings, stop: &CancellationToken) -> Result<IngestParts, WiringError> {
+    let master = vault::master(settings)?;
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let store = Arc::new(open_store(settings).await?);
     let broker = open_broker(settings, &entropy)?;
     // Without its guard: whoever waits for a store that comes up is not to be told to wait longer.
     wait_for_store(&*store, stop).await?;
+    let keyring = vault::keyring(store.clone(), master, &clock);
+    vault::start(&keyring, stop).await?;
     let registry: Arc<dyn Registry> = store.clone();
     let mut guards = Guards::new(settings, &clock);
     let (store, broker) = (guards.store(store), guards.broker(broker));
     let tasks = TaskTracker::new();
     let parts = ingest::Parts {
         store: Arc::clone(&store),
+        keyring: Arc::clone(&keyring),
         broker: Arc::clone(&broker),
         meter: shared_rate(settings, &clock)?,
         clock: Arc::clone(&clock),
@@ -137,7 +136,7 @@ async fn start_ingest(settings: &Settings, stop: &CancellationToken) -> Result<I
         limits: ingest_limits(settings),
     };
     let door = ingest::start(parts, stop, &tasks).await?;
-    Ok(IngestParts { door, store, registry, broker, clock, entropy, tasks, circuits: guards.probes() })
+    Ok(IngestParts { door, store, keyring, registry, broker, clock, entropy, tasks, circuits: guards.probes() })
 }
 
 /// The rates of tenants for all processes together, where there is a Redis to count them in.
@@ -200,6 +199,7 @@ pub(super) async fn ingest(
         intake: parts.door.side(),
         broker: Arc::clone(&parts.broker),
         store: Arc::clone(&parts.store),
+        keyring: Arc::clone(&parts.keyring),
         entropy: Arc::clone(&parts.entropy),
         auth: inbox_auth(&settings, &auth, &parts.clock),
         event_bytes_max: settings.event_bytes_max,
@@ -211,6 +211,7 @@ pub(super) async fn ingest(
     probes.extend_from_slice(&parts.circuits);
     let state = ApiState {
         store: Arc::clone(&parts.store),
+        keyring: Arc::clone(&parts.keyring),
         registry: Arc::clone(&parts.registry),
         approvals: approval_rules(&settings),
         audit_key: None,
@@ -260,12 +261,15 @@ pub(super) async fn console(
     stop: CancellationToken,
 ) -> Result<(), WiringError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let master = vault::master(&settings)?;
     let store = Arc::new(open_store(&settings).await?);
     let registry: Arc<dyn Registry> = store.clone();
     let auth = authenticator(&settings, &registry, &clock, &stop)?;
     let listener = listen(&settings, &stop).await?;
     // As in ingest.
     wait_for_store(&*store, &stop).await?;
+    let keyring = vault::keyring(store.clone(), master, &clock);
+    vault::start(&keyring, &stop).await?;
     let sweeper = sweeper(&settings, &registry, &clock);
     let mut guards = Guards::new(&settings, &clock);
     let store = guards.store(store);
@@ -279,6 +283,7 @@ pub(super) async fn console(
     tasks.spawn(overdue::watch(registry.clone(), Arc::clone(&clock), rules, stop.clone()));
     let router = api::control_router(ApiState {
         store,
+        keyring,
         registry,
         approvals: rules,
         audit_key: signing.as_ref().map(|signing| signing.public_key),
@@ -325,6 +330,7 @@ pub(super) async fn worker(
 ) -> Result<(), WiringError> {
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let master = vault::master(&settings)?;
     let store = Arc::new(open_store(&settings).await?);
     let broker = open_broker(&settings, &entropy)?;
     let redis = redis_config(&settings)?;
@@ -335,11 +341,16 @@ pub(super) async fn worker(
     let listener = listen(&settings, &stop).await?;
     // As in ingest.
     wait_for_store(&*store, &stop).await?;
+    let keyring = vault::keyring(store.clone(), master, &clock);
+    // Not by `stop`: what was taken is decided after it.
+    let ended = CancellationToken::new();
+    vault::start(&keyring, &ended).await?;
     let mut guards = Guards::new(&settings, &clock);
     let ((store, versions), broker) = (guards.worker_store(store), guards.broker(broker));
     let (leases, context) = (guards.leases(leases, ttls), guards.context(context));
     let parts = worker::Parts {
         store: Arc::clone(&store),
+        keyring,
         versions,
         broker: Arc::clone(&broker),
         leases: Arc::clone(&leases),
@@ -355,6 +366,7 @@ pub(super) async fn worker(
     let server = tokio::spawn(serve(listener, router, serving.clone(), Duration::from_secs(1)));
     tracing::info!(worker.id = %worker.id(), http.addr = %settings.http_addr, "the worker has started");
     let result = worker.run(stop).await;
+    ended.cancel();
     serving.cancel();
     // Health answers to the last; how its listener ended no longer matters.
     _ = server.await;

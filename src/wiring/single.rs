@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::identity::{authenticator, refusals, secured};
 use super::proof::Signing;
 use super::servers::{approval_rules, broker_probe, ingest_limits, local_rate, store_probe, sweeper, worker_limits};
-use super::{WiringError, contexts, demo, summary};
+use super::{WiringError, contexts, demo, summary, vault};
 use crate::adapters::memory::broker::{MemoryBroker, MemoryLimits};
 use crate::adapters::memory::context::{ContextLimits, MemoryContext};
 use crate::adapters::memory::leases::MemoryLeases;
@@ -21,6 +21,7 @@ use crate::adapters::sqlite::SqliteStore;
 use crate::api::{self, ApiState, Limits};
 use crate::cli::args::Up;
 use crate::config::Settings;
+use crate::crypto::Keyring;
 use crate::governance::overdue;
 use crate::ingest::{self, Door};
 use crate::lifecycle::{SystemClock, SystemEntropy, serve};
@@ -79,6 +80,7 @@ pub(super) async fn up(
     let file = database(&data);
     let sqlite = SqliteStore::open(&file, settings.partitions, entropy.secret(), Arc::clone(&clock)).await?;
     let sqlite = Arc::new(sqlite);
+    let (keyring, _watched) = vault::of_folder(&settings, (&data, &*entropy), sqlite.clone(), &clock).await?;
     let (store, registry): (Arc<dyn EventStore>, Arc<dyn Registry>) = (sqlite.clone(), sqlite.clone());
     let sweeper = sweeper(&settings, &registry, &clock);
     let auth = authenticator(&settings, &registry, &clock, &stop)?;
@@ -86,15 +88,15 @@ pub(super) async fn up(
     let tasks = TaskTracker::new();
     let signing = Signing::in_folder(&settings, (&data, &*entropy), (&store, &registry), &clock).await?;
     let stop_ingest = CancellationToken::new();
-    let door =
-        ingest::start(ingest_parts(&settings, (&store, &broker), &clock, &entropy), &stop_ingest, &tasks).await?;
+    let parts = ingest_parts(&settings, (&store, &keyring, &broker), &clock, &entropy);
+    let door = ingest::start(parts, &stop_ingest, &tasks).await?;
     let stop_workers = CancellationToken::new();
     tasks.spawn(sweeper.run(stop_ingest.clone()));
-    let workers = start_workers(&settings, &args, &sqlite, &broker, &clock, &entropy, &stop_workers).await?;
-    let shared_broker: Arc<dyn Broker> = broker.clone();
-    let refusals = refusals(&registry, &clock, &stop);
+    let workers =
+        start_workers(&settings, &args, (&sqlite, &keyring, &broker), (&clock, &entropy), &stop_workers).await?;
     let state = ApiState {
         store: Arc::clone(&store),
+        keyring,
         registry: Arc::clone(&registry),
         approvals: approval_rules(&settings),
         audit_key: Some(signing.public_key),
@@ -103,9 +105,9 @@ pub(super) async fn up(
         entropy,
         retention_days: settings.retention_days,
         limits: Limits::from(&settings),
-        probes: vec![store_probe(&store), broker_probe(&shared_broker, true)],
+        probes: vec![store_probe(&store), broker_probe(&(broker.clone() as Arc<dyn Broker>), true)],
         prometheus,
-        refusals,
+        refusals: refusals(&registry, &clock, &stop),
     };
     let router = api::whole_router(state, door.clone());
     let server = tokio::spawn(serve(listener, router, stop.clone(), settings.drain_timeout()));
@@ -134,12 +136,13 @@ pub(super) async fn up(
 
 fn ingest_parts(
     settings: &Settings,
-    (store, broker): (&Arc<dyn EventStore>, &Arc<MemoryBroker>),
+    (store, keyring, broker): (&Arc<dyn EventStore>, &Arc<Keyring>, &Arc<MemoryBroker>),
     clock: &Arc<dyn Clock>,
     entropy: &Arc<dyn Entropy>,
 ) -> ingest::Parts {
     ingest::Parts {
         store: Arc::clone(store),
+        keyring: Arc::clone(keyring),
         broker: broker.clone(),
         meter: Arc::new(local_rate(settings, clock)),
         clock: Arc::clone(clock),
@@ -204,20 +207,19 @@ async fn all_ended(workers: &mut JoinSet<Result<(), WorkerError>>) -> Result<(),
 async fn start_workers(
     settings: &Settings,
     args: &Up,
-    store: &Arc<SqliteStore>,
-    broker: &Arc<MemoryBroker>,
-    clock: &Arc<dyn Clock>,
-    entropy: &Arc<dyn Entropy>,
+    (store, keyring, broker): (&Arc<SqliteStore>, &Arc<Keyring>, &Arc<MemoryBroker>),
+    (clock, entropy): (&Arc<dyn Clock>, &Arc<dyn Entropy>),
     stop: &CancellationToken,
 ) -> Result<JoinSet<Result<(), WorkerError>>, WiringError> {
     let leases: Arc<dyn Leases> = Arc::new(MemoryLeases::new(LeaseTtls::default(), Arc::clone(clock)));
     let context: Arc<dyn ContextSource> = Arc::new(MemoryContext::new(ContextLimits::default()));
-    let known = contexts::fill(&**store, &*context).await?;
+    let known = contexts::fill((&**store, keyring), &*context).await?;
     tracing::debug!(events = known, "the context is filled");
     let mut workers = JoinSet::new();
     for _ in 0..args.workers {
         let parts = worker::Parts {
             store: store.clone(),
+            keyring: Arc::clone(keyring),
             versions: store.clone(),
             broker: broker.clone(),
             leases: Arc::clone(&leases),

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use crate::domain::{CorrelationId, Event, EventId, PartitionId, TenantId};
+use crate::domain::{EventId, PartitionId, TenantId};
 use crate::ports::Ack;
 use crate::ports::broker::{Route, Traffic};
+use crate::ports::store::StoredEvent;
 use crate::resilience::RankedQueue;
 
 /// Events of one tenant that are served in its turn.
@@ -91,8 +92,8 @@ impl PackInHand {
 
 /// Where an event's content comes from.
 pub(super) enum Content {
-    /// From a genuine pack: the event, and its exact stored text.
-    Given(Box<Event>, bytes::Bytes),
+    /// From a genuine pack: the event as it is stored.
+    Given(Box<StoredEvent>),
     /// To be read from the store, if it is there and undecided.
     Stored(EventId),
 }
@@ -129,7 +130,7 @@ impl Item {
 
     pub(super) fn id(&self) -> EventId {
         match &self.content {
-            Content::Given(event, _) => event.id,
+            Content::Given(event) => event.id,
             Content::Stored(id) => *id,
         }
     }
@@ -140,19 +141,10 @@ impl Item {
         std::mem::replace(&mut self.content, Content::Stored(id))
     }
 
-    pub(super) fn given(
-        id: EventId,
-        correlation_id: CorrelationId,
-        body: crate::domain::EventBody,
-        text: bytes::Bytes,
-    ) -> Content {
-        Content::Given(Box::new(Event { id, correlation_id, body }), text)
-    }
-
     /// The key of fairness; events whose tenant is not known yet share one.
     fn tenant(&self) -> Option<TenantId> {
         match &self.content {
-            Content::Given(event, _) => Some(event.body.tenant_id.clone()),
+            Content::Given(event) => Some(event.tenant.clone()),
             Content::Stored(_) => None,
         }
     }

@@ -5,19 +5,23 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::crypto::{DataKey, Keyring, Place};
 use crate::domain::audit::{Versions, sha256};
-use crate::domain::{AuditBody, Decision, Event, EventBody, FailureClass, PartitionId, Snapshot, Stream, WorkerId};
+use crate::domain::{AuditBody, Decision, Event, EventBody, FailureClass, Snapshot, Stream, WorkerId};
 use crate::mutants;
 use crate::pipeline::{self, Policy};
 use crate::ports::store::{Disposition, NewDisposition, StoredEvent};
 
-/// An event that is ready to be decided: its text is the stored one.
+/// An event that is ready to be decided.
 pub(super) struct Ready {
     pub(super) event: Event,
-    pub(super) text: Bytes,
-    pub(super) partition: PartitionId,
+    /// As it is stored.
+    pub(super) stored: StoredEvent,
+    /// What its decision is sealed under.
+    pub(super) key: Arc<DataKey>,
 }
 
 /// Who decides, and when.
@@ -25,14 +29,13 @@ pub(super) struct Bench<'a> {
     pub(super) worker: WorkerId,
     pub(super) now: DateTime<Utc>,
     pub(super) stopwatch: &'a dyn Fn() -> Duration,
+    pub(super) keyring: &'a Keyring,
 }
 
-impl Ready {
-    /// The event as it is stored.
-    pub(super) fn stored(self) -> StoredEvent {
-        let Event { id, correlation_id, body } = self.event;
-        StoredEvent { id, tenant: body.tenant_id, partition: self.partition, correlation_id, body: self.text }
-    }
+/// A decision: sealed, to be committed, and in the clear, to be told.
+pub(super) struct Decided {
+    pub(super) disposition: NewDisposition,
+    pub(super) text: Bytes,
 }
 
 impl Bench<'_> {
@@ -41,7 +44,7 @@ impl Bench<'_> {
     /// # Errors
     /// With what went wrong, when the workflow panics: a defect that one event shows does not end
     /// the worker, or every event beside it would wait for the next one.
-    pub(super) fn decide(&self, ready: &Ready, context: &Snapshot, policy: &Policy) -> Result<NewDisposition, String> {
+    pub(super) fn decide(&self, ready: &Ready, context: &Snapshot, policy: &Policy) -> Result<Decided, String> {
         // Nothing that is shared is changed inside: what a panic leaves half done is dropped with it.
         let run = || {
             mutants::poison(&ready.event);
@@ -49,17 +52,20 @@ impl Bench<'_> {
         };
         let (decision, timings) = catch_unwind(AssertUnwindSafe(run)).map_err(|panic| panicked(&*panic))?;
         let text = Bytes::from(decision.canonical());
-        let audit = self.audit(ready, &decision, &text);
-        Ok(NewDisposition {
+        let place = Place::decision(&decision.tenant_id, decision.event_id);
+        let sealed = self.keyring.seal(&ready.key, place, &text);
+        let audit = self.audit(ready, &decision, &sealed);
+        let disposition = NewDisposition {
             event: decision.event_id,
             tenant: decision.tenant_id,
-            partition: ready.partition,
-            disposition: Disposition::Decided { outcome: decision.outcome, decision: text, timings },
+            partition: ready.stored.partition,
+            disposition: Disposition::Decided { outcome: decision.outcome, decision: sealed, timings },
             audit,
-        })
+        };
+        Ok(Decided { disposition, text })
     }
 
-    fn audit(&self, ready: &Ready, decision: &Decision, text: &[u8]) -> AuditBody {
+    fn audit(&self, ready: &Ready, decision: &Decision, sealed: &[u8]) -> AuditBody {
         AuditBody {
             outcome: Some(decision.outcome.as_str().into()),
             versions: Some(Versions {
@@ -69,8 +75,8 @@ impl Bench<'_> {
             }),
             reason_codes: decision.reasons.iter().map(|r| r.code.clone()).collect(),
             correlation_id: Some(decision.correlation_id.clone()),
-            event_sha256: Some(hex::encode(sha256(&ready.text))),
-            decision_sha256: Some(hex::encode(sha256(text))),
+            event_sha256: Some(hex::encode(sha256(&ready.stored.body))),
+            decision_sha256: Some(hex::encode(sha256(sealed))),
             ..self.record(decision.tenant_id.clone(), "decision_made", decision.event_id)
         }
     }
@@ -106,18 +112,19 @@ impl Bench<'_> {
     }
 }
 
-/// What a panic said.
+/// What a panic said, if that is a text of the program. What was put together may hold parts of the
+/// event, and stands in the clear beside it: it is left out.
 fn panicked(panic: &(dyn Any + Send)) -> String {
-    let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("the workflow panicked: {}", said.unwrap_or("without a word"))
+    let said = panic.downcast_ref::<&str>().copied();
+    format!("the workflow panicked: {}", said.unwrap_or("the words may hold parts of the event and are not kept"))
 }
 
-/// Reads a stored event, or says why it can't be read.
-pub(super) fn ready(stored: &StoredEvent) -> Result<Ready, String> {
-    let body = EventBody::from_canonical(&stored.body).map_err(|e| format!("the stored event is unreadable: {e}"))?;
+/// Reads an event's text, or says why it can't be read, without a word of it.
+pub(super) fn read(stored: &StoredEvent, text: &[u8]) -> Result<Event, String> {
+    let body = EventBody::from_canonical(text)
+        .map_err(|e| format!("the stored event is unreadable at line {} column {}", e.line(), e.column()))?;
     if body.tenant_id != stored.tenant {
         return Err("the stored event names another tenant than its row".into());
     }
-    let event = Event { id: stored.id, correlation_id: stored.correlation_id.clone(), body };
-    Ok(Ready { event, text: stored.body.clone(), partition: stored.partition })
+    Ok(Event { id: stored.id, correlation_id: stored.correlation_id.clone(), body })
 }

@@ -1,13 +1,14 @@
 //! Owns the way from a batch of deliveries to their dispositions: reads what has to be read, fetches
 //! the context of the whole batch in one round trip, runs the workflow. Never commits.
 
-use std::collections::HashSet;
+use bytes::Bytes;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Shared;
 use super::buffer::{Content, Item};
-use super::decide::{Bench, Ready, ready};
+use super::decide::{Bench, Decided, Ready};
 use super::lane::{store_backoff, wait_out};
 use crate::domain::context::Observation;
 use crate::domain::{EventId, FailureClass, Snapshot};
@@ -19,11 +20,16 @@ pub(super) struct Desk {
     pub(super) shared: Arc<Shared>,
 }
 
+/// Decisions in the clear, to be told.
+pub(super) type Texts = HashMap<EventId, Bytes>;
+
 /// What became of a batch before its commit.
 #[derive(Default)]
 pub(super) struct Prepared {
     /// To be committed.
     pub(super) dispositions: Vec<NewDisposition>,
+    /// The decisions among them, in the clear.
+    pub(super) texts: Texts,
     /// Events on which nothing is to be done.
     pub(super) settled: Vec<EventId>,
     /// Events on which the workflow has failed.
@@ -47,28 +53,23 @@ impl Desk {
         let mut seen = HashSet::with_capacity(items.len());
         let mark = self.shared.mark();
         for item in items {
-            let (id, partition) = (item.id(), item.partition());
+            let id = item.id();
             if !seen.insert(id) {
                 continue;
             }
             match item.take_content() {
                 // Below W the key that would meet a duplicate may be gone with its time partition.
-                Content::Given(event, text) if id >= mark => given.push(Ready { event: *event, text, partition }),
-                Content::Given(..) | Content::Stored(_) => asked.push(id),
+                Content::Given(event) if id >= mark => given.push(*event),
+                Content::Given(_) | Content::Stored(_) => asked.push(id),
             }
         }
         let stored = if asked.is_empty() { Vec::new() } else { self.shared.parts.store.pending_of(&asked).await? };
         let found: HashSet<EventId> = stored.iter().map(|e| e.id).collect();
         let settled = asked.into_iter().filter(|id| !found.contains(id)).collect();
         let mut prepared = Prepared { settled, ..Prepared::default() };
-        for event in &stored {
-            match ready(event) {
-                Ok(event) => given.push(event),
-                // What is stored does not get better by another try.
-                Err(why) => prepared.dispositions.push(self.bury(event, FailureClass::UnexpectedError, why, 1)),
-            }
-        }
-        self.run(given, &mut prepared).await;
+        given.extend(stored);
+        let ready = self.open(given, &mut prepared).await?;
+        self.run(ready, &mut prepared).await;
         Ok(prepared)
     }
 
@@ -79,9 +80,12 @@ impl Desk {
         let (bench, in_force) = (self.bench(&stopwatch), self.shared.models.current());
         for (ready, context) in given.into_iter().zip(&contexts) {
             match bench.decide(&ready, context, in_force.of(&ready.event.body.tenant_id)) {
-                Ok(disposition) => prepared.dispositions.push(disposition),
+                Ok(Decided { disposition, text }) => {
+                    prepared.texts.insert(disposition.event, text);
+                    prepared.dispositions.push(disposition);
+                }
                 Err(error) => {
-                    prepared.failed.push(Failed { stored: ready.stored(), class: FailureClass::WorkflowError, error });
+                    prepared.failed.push(Failed { stored: ready.stored, class: FailureClass::WorkflowError, error });
                 }
             }
         }
@@ -114,12 +118,13 @@ impl Desk {
             worker: self.shared.member.id,
             now: crate::domain::time::whole_millis(self.shared.parts.clock.now()),
             stopwatch,
+            keyring: &self.shared.parts.keyring,
         }
     }
 
     /// One round trip for the whole batch. A context store that is away costs no decision.
     async fn contexts(&self, events: &[Ready]) -> Vec<Snapshot> {
-        let observations: Vec<Observation> = events.iter().filter_map(|ready| ready.event.observation()).collect();
+        let observations: Vec<Observation> = events.iter().filter_map(Ready::observation).collect();
         if observations.is_empty() {
             return vec![Snapshot::default(); events.len()];
         }

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::Shared;
+use super::desk::Texts;
 use super::lane::ById;
 use crate::domain::{Decision, EventId, PartitionId, TenantId};
 use crate::ports::broker::ReplyMessage;
@@ -30,24 +31,28 @@ struct Done {
     tenant: TenantId,
     partition: PartitionId,
     verdict: Committed,
-    disposition: Disposition,
+    /// The decision in the clear, with its timings.
+    told: Option<(Bytes, Vec<u32>)>,
 }
 
 impl Finished {
-    pub(super) fn new(batch: CommitBatch, verdicts: Vec<Committed>, items: ById) -> Self {
+    /// Takes the texts of its decisions out of `texts`.
+    pub(super) fn new(batch: CommitBatch, verdicts: Vec<Committed>, items: ById, texts: &mut Texts) -> Self {
         let done = |(item, verdict): (NewDisposition, Committed)| {
             let NewDisposition { event, tenant, partition, disposition, audit: _ } = item;
-            Done { event, tenant, partition, verdict, disposition }
+            let told = match disposition {
+                Disposition::Decided { timings, .. } => texts.remove(&event).map(|text| (text, timings)),
+                Disposition::Dead { .. } => None,
+            };
+            Done { event, tenant, partition, verdict, told }
         };
         Self { row: batch.id, done: batch.items.into_iter().zip(verdicts).map(done).collect(), items }
     }
 
     /// The decisions that were written.
     fn decided(&self) -> impl Iterator<Item = (&Done, &Bytes, &[u32])> {
-        self.done.iter().filter(|d| d.verdict == Committed::Written).filter_map(|d| match &d.disposition {
-            Disposition::Decided { decision, timings, .. } => Some((d, decision, timings.as_slice())),
-            Disposition::Dead { .. } => None,
-        })
+        let written = self.done.iter().filter(|d| d.verdict == Committed::Written);
+        written.filter_map(|d| d.told.as_ref().map(|(text, timings)| (d, text, timings.as_slice())))
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::Shared;
 use super::buffer::{Buffer, Item, Start};
-use super::desk::{Desk, Failed};
+use super::desk::{Desk, Failed, Texts};
 use super::finish::{Finished, Finisher};
 use crate::domain::{Epoch, EventId, FailureClass, PartitionId};
 use crate::mutants::{self, Mutant};
@@ -72,7 +72,8 @@ impl LaneTask {
         };
         let mut items = by_id(items);
         self.finisher.nothing_to_do(prepared.settled, &mut items).await;
-        let refused = self.commit(prepared.dispositions, &mut items).await;
+        let mut texts = prepared.texts;
+        let refused = self.commit(prepared.dispositions, &mut items, &mut texts).await;
         let mut failed = prepared.failed;
         for (NewDisposition { event, .. }, error) in refused {
             // A text that the store refuses: what came of the event can't be written.
@@ -87,7 +88,12 @@ impl LaneTask {
     }
 
     /// Commits, and gives what the store refuses for what it says, found by halves.
-    async fn commit(&mut self, dispositions: Vec<NewDisposition>, items: &mut ById) -> Vec<(NewDisposition, String)> {
+    async fn commit(
+        &mut self,
+        dispositions: Vec<NewDisposition>,
+        items: &mut ById,
+        texts: &mut Texts,
+    ) -> Vec<(NewDisposition, String)> {
         let (mut parts, mut refused) = (vec![dispositions], Vec::new());
         while let Some(part) = parts.pop() {
             if part.is_empty() {
@@ -103,7 +109,7 @@ impl LaneTask {
                 Ok(verdicts) => {
                     self.count(&batch, &verdicts);
                     let own = batch.items.iter().filter_map(|i| Some((i.event, items.remove(&i.event)?))).collect();
-                    self.finisher.finish(Finished::new(batch, verdicts, own)).await;
+                    self.finisher.finish(Finished::new(batch, verdicts, own, texts)).await;
                 }
                 Err(why) => {
                     let mut part = batch.items;
@@ -165,7 +171,7 @@ impl LaneTask {
     async fn bury(&mut self, failed: Vec<Failed>, attempts: u32, items: &mut ById) -> Vec<Failed> {
         let graves = failed.iter().map(|f| self.desk.bury(&f.stored, f.class, f.error.clone(), attempts)).collect();
         let mut refused: BTreeMap<EventId, String> = BTreeMap::new();
-        for (grave, why) in self.commit(graves, items).await {
+        for (grave, why) in self.commit(graves, items, &mut Texts::new()).await {
             tracing::error!(event.id = %grave.event, error = why, "failed to bury an event; it stays pending");
             refused.insert(grave.event, why);
         }

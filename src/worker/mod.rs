@@ -3,9 +3,9 @@
 //!
 //! `fleet` claims and lets go of partitions; `feed` watches over one of them, `queue` turns its
 //! deliveries into events, `due` takes up what failed before; `buffer` holds them, fair between
-//! tenants; `lane` decides and commits, `suspects` finds what ends workers; `finish` publishes and
-//! acknowledges; `refill` and `upkeep` bring back what was lost on the way; `models` knows by which
-//! model each tenant is decided.
+//! tenants; `open` opens them, `lane` decides and commits, `suspects` finds what ends workers; `finish`
+//! publishes and acknowledges; `refill` and `upkeep` bring back what was lost on the way; `models` knows
+//! by which model each tenant is decided.
 //!
 //! # Decisions
 //! A lane takes what is there and never waits by a timer: with little traffic a batch is one event
@@ -21,6 +21,7 @@ mod finish;
 mod fleet;
 mod lane;
 mod models;
+mod open;
 mod ownership;
 mod progress;
 mod queue;
@@ -35,7 +36,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::crypto::{PackSeal, Packer};
+use crate::crypto::{Keyring, PackSeal, Packer};
 use crate::domain::{EventId, PartitionId, WorkerId};
 use crate::ports::store::FleetConstants;
 use crate::ports::{ActiveVersions, Broker, Clock, ContextSource, Entropy, EventStore, Leases, Member, StoreError};
@@ -45,6 +46,8 @@ use crate::ports::{ActiveVersions, Broker, Clock, ContextSource, Entropy, EventS
 pub struct Parts {
     /// The truth.
     pub store: Arc<dyn EventStore>,
+    /// What events and decisions are sealed under.
+    pub keyring: Arc<Keyring>,
     /// Which models are active, and what they are.
     pub versions: Arc<dyn ActiveVersions>,
     /// The queues.

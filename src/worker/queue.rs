@@ -14,6 +14,7 @@ use crate::domain::pack::PackedEvent;
 use crate::domain::partition::partition_of;
 use crate::domain::{EventBody, EventId};
 use crate::ports::broker::Route;
+use crate::ports::store::StoredEvent;
 use crate::ports::{Delivery, Subscription};
 use crate::resilience::Backoff;
 use crate::telemetry::names;
@@ -124,15 +125,17 @@ impl QueueFeed {
 
     /// An event of a genuine pack is what is stored. One that travels as its id, or that this
     /// version can't read, or that lives elsewhere, is looked up.
-    fn content(&self, packed: &PackedEvent<'_>, body: &bytes::Bytes) -> Content {
-        let (Some(text), Some(correlation_id)) = (packed.event, packed.correlation_id.clone()) else {
-            return Content::Stored(packed.id);
+    fn content(&self, packed: &PackedEvent<'_>, pack: &bytes::Bytes) -> Content {
+        let id = packed.id;
+        let (Some(body), Some(correlation_id)) = (packer::text_of(packed, pack), packed.correlation_id.clone()) else {
+            return Content::Stored(id);
         };
-        match EventBody::from_canonical(text.get().as_bytes()) {
-            Ok(event) if partition_of(&event.tenant_id, self.shared.constants.partitions) == self.route.partition => {
-                Item::given(packed.id, correlation_id, event, body.slice_ref(text.get().as_bytes()))
-            }
-            Ok(_) | Err(_) => Content::Stored(packed.id),
+        let in_the_clear = || EventBody::from_canonical(&body).ok().map(|event| event.tenant_id);
+        let Some(tenant) = packed.tenant.clone().or_else(in_the_clear) else { return Content::Stored(id) };
+        let partition = partition_of(&tenant, self.shared.constants.partitions);
+        if partition != self.route.partition {
+            return Content::Stored(id);
         }
+        Content::Given(Box::new(StoredEvent { id, tenant, partition, correlation_id, body }))
     }
 }

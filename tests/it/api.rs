@@ -101,6 +101,7 @@ pub(crate) fn closed() -> Authenticator {
 pub(crate) fn state(store: Arc<dyn EventStore>, auth: Authenticator, limits: Limits, probes: Vec<Probe>) -> ApiState {
     ApiState {
         store,
+        keyring: crate::vaults::lone_keyring(),
         registry: Arc::new(FakeRegistry),
         approvals: ApprovalRules::default(),
         audit_key: None,

@@ -8,6 +8,7 @@ use riskfleet::adapters::memory::broker::{MemoryBroker, MemoryLimits};
 use riskfleet::adapters::memory::context::{ContextLimits, MemoryContext};
 use riskfleet::adapters::memory::leases::MemoryLeases;
 use riskfleet::adapters::memory::store::MemoryStore;
+use riskfleet::crypto::Keyring;
 use riskfleet::domain::audit::{ChainHead, check, check_stored};
 use riskfleet::domain::parse::{self, Given};
 use riskfleet::domain::partition::partition_of;
@@ -69,10 +70,13 @@ impl Broker for Lossy {
     }
 }
 
+use crate::vaults::keyring;
+
 const PARTITIONS: u16 = 4;
 
 struct Fleet {
     store: Arc<dyn EventStore>,
+    keyring: Arc<Keyring>,
     versions: Arc<dyn ActiveVersions>,
     broker: Arc<Lossy>,
     leases: Arc<MemoryLeases>,
@@ -85,6 +89,7 @@ impl Fleet {
     async fn start() -> Self {
         let clock = Arc::new(SystemClock::new());
         let memory = Arc::new(MemoryStore::new(PARTITIONS, [5; 32], clock.clone()));
+        let keyring = keyring(memory.clone());
         let (store, versions): (Arc<dyn EventStore>, Arc<dyn ActiveVersions>) = (memory.clone(), memory);
         let inner = Arc::new(MemoryBroker::new(MemoryLimits::default()));
         let broker = Arc::new(Lossy { inner, loses: AtomicBool::new(false) });
@@ -100,6 +105,7 @@ impl Fleet {
         let rates = RateLimits::a_second(10_000, 0);
         let parts = ingest::Parts {
             store: Arc::clone(&store),
+            keyring: Arc::clone(&keyring),
             broker: broker.clone(),
             meter: Arc::new(LocalRate::new(rates, 100, clock.clone())),
             clock: clock.clone(),
@@ -109,7 +115,7 @@ impl Fleet {
         let door = ingest::start(parts, &stop, &TaskTracker::new()).await.expect("the store is there");
         let leases = Arc::new(MemoryLeases::new(LeaseTtls::default(), clock));
         let context = Arc::new(MemoryContext::new(ContextLimits::default()));
-        Self { store, versions, broker, leases, context, door, stop }
+        Self { store, keyring, versions, broker, leases, context, door, stop }
     }
 
     async fn worker(&self, stop: &CancellationToken) -> tokio::task::JoinHandle<()> {
@@ -119,6 +125,7 @@ impl Fleet {
     async fn worker_with(&self, clock: Arc<dyn Clock>, stop: &CancellationToken) -> tokio::task::JoinHandle<()> {
         let parts = worker::Parts {
             store: Arc::clone(&self.store),
+            keyring: Arc::clone(&self.keyring),
             versions: Arc::clone(&self.versions),
             broker: self.broker.clone(),
             leases: self.leases.clone(),
@@ -165,7 +172,10 @@ impl Fleet {
                 let head = heads.entry(line.record.tenant.clone()).or_insert(ChainHead::EMPTY);
                 let body = check(head, &line.record).expect("a whole chain");
                 check_stored(&body, line.event.as_deref(), line.decision.as_deref()).expect("what was hashed");
-                let decision = Decision::from_canonical(line.decision.as_deref().expect("a decision")).expect("reads");
+                let (id, tenant) = (body.event_id.expect("of an event"), line.record.tenant.clone());
+                let sealed = vec![(id, tenant, line.decision.clone().expect("a decision"))];
+                let open = self.keyring.reveal_decisions(sealed).await.expect("in memory").remove(0).2;
+                let decision = Decision::from_canonical(&open).expect("reads");
                 assert_eq!(decision.tenant_id, line.record.tenant);
                 seen += 1;
             }
@@ -300,6 +310,7 @@ async fn a_hundred_copies_of_one_request_are_one_event() {
             }
             Taken::Replayed(receipt) => ids.push(receipt.event_id),
             Taken::Conflict(id) => panic!("a conflict with {id}"),
+            Taken::Erased => panic!("nobody was erased"),
         }
     }
     ids.dedup();

@@ -55,6 +55,7 @@ impl Bench {
         let broker = Arc::new(MemoryBroker::new(MemoryLimits::default()));
         let parts = ingest::Parts {
             store: store.clone(),
+            keyring: crate::vaults::keyring(store.clone()),
             broker: broker.clone(),
             meter: Arc::new(LocalRate::new(rates, 100, clock.clone())),
             clock,
@@ -231,6 +232,7 @@ fn inbox(bench: &Bench, intake: Arc<dyn Intake>) -> Inbox {
         intake,
         broker: bench.broker.clone(),
         store: bench.store.clone(),
+        keyring: crate::vaults::lone_keyring(),
         entropy: Arc::new(SystemEntropy),
         auth: riskfleet::ingest::anybody(),
         event_bytes_max: 10_000,

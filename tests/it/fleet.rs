@@ -9,3 +9,4 @@ mod failures;
 mod models;
 mod proof;
 mod senders;
+mod vault;

@@ -25,4 +25,6 @@ mod store_contract;
 mod sweeper;
 mod tidy;
 mod tls;
+mod vault_contract;
+mod vaults;
 mod versions_contract;

@@ -113,6 +113,7 @@ async fn ingest(
 ) -> Arc<Door> {
     let parts = ingest::Parts {
         store: Arc::clone(store),
+        keyring: crate::vaults::lone_keyring(),
         broker,
         clock: clock.clone(),
         entropy: Arc::new(SystemEntropy),
@@ -159,6 +160,7 @@ async fn a_store_that_is_away_is_left_alone_and_callers_are_told_when_to_come_ag
     let door = ingest(&store, Arc::new(MemoryBroker::new(MemoryLimits::default())), &clock, &stop).await;
     let state = ApiState {
         store,
+        keyring: crate::vaults::lone_keyring(),
         registry: Arc::new(FakeRegistry),
         approvals: riskfleet::domain::ApprovalRules::default(),
         audit_key: None,

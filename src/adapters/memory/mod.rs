@@ -9,4 +9,5 @@ mod queue;
 mod retries;
 pub mod store;
 mod tables;
+mod vault;
 mod versions;

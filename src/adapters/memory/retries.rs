@@ -143,7 +143,7 @@ impl Tables {
     }
 
     /// Hangs a record on the tenant's control chain.
-    fn append_control(&mut self, tenant: &TenantId, audit: &AuditBody) -> Result<(), StoreError> {
+    pub(super) fn append_control(&mut self, tenant: &TenantId, audit: &AuditBody) -> Result<(), StoreError> {
         if (&audit.tenant_id, audit.stream) != (tenant, Stream::Control) {
             return Err(StoreError::Fault(format!("act for {tenant}: its audit record is of another chain")));
         }

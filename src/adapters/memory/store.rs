@@ -36,6 +36,10 @@ impl MemoryStore {
         let constants = FleetConstants { partitions, pack_secret: secret };
         Self(Arc::new(Inner { constants, clock, tables: Mutex::new(Tables::new(partitions)) }))
     }
+
+    pub(super) fn tables(&self) -> Result<MutexGuard<'_, Tables>, StoreError> {
+        self.0.tables()
+    }
 }
 
 impl Inner {

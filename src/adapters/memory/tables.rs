@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use uuid::Uuid;
 
+use super::vault::DataKeys;
 use crate::crypto::HeadCache;
-use crate::domain::audit::Hash;
+use crate::crypto::envelope::same_payload;
 use crate::domain::{
     AuditRecord, ChainHead, Epoch, EventId, IdempotencyKey, Outcome, PartitionId, Status, Stream, TenantId, WorkerId,
     time,
@@ -41,7 +42,7 @@ pub(super) struct Tables {
     pub(super) mark: EventId,
     /// Of the events below the mark.
     pub(super) totals: Ledger,
-    pub(super) keys: BTreeMap<(TenantId, IdempotencyKey), (EventId, Hash)>,
+    pub(super) keys: BTreeMap<(TenantId, IdempotencyKey), EventId>,
     pub(super) events: BTreeMap<EventId, StoredEvent>,
     pub(super) ends: BTreeMap<EventId, End>,
     pub(super) approvals: BTreeMap<EventId, Approval>,
@@ -52,6 +53,7 @@ pub(super) struct Tables {
     pub(super) outbox: BTreeMap<Uuid, Outbox>,
     pub(super) partitions: Vec<(Epoch, Option<WorkerId>)>,
     pub(super) workers: BTreeMap<WorkerId, WorkerRow>,
+    pub(super) data_keys: DataKeys,
     rejected: BTreeMap<Uuid, (String, Vec<u8>)>,
     written: u64,
 }
@@ -72,6 +74,7 @@ impl Tables {
             outbox: BTreeMap::new(),
             partitions: vec![(Epoch(0), None); usize::from(partitions)],
             workers: BTreeMap::new(),
+            data_keys: DataKeys::default(),
             rejected: BTreeMap::new(),
             written: 0,
         }
@@ -115,15 +118,16 @@ impl Tables {
 
     fn accept_one(&mut self, event: &NewEvent, fresh: &mut Vec<EventId>) -> Accepted {
         let key = (event.tenant.clone(), event.key.clone());
-        if let Some((id, hash)) = self.keys.get(&key).copied() {
-            let first = self.events.get(&id).filter(|_| hash == event.payload_hash);
+        if let Some(id) = self.keys.get(&key).copied() {
+            let same = |first: &&StoredEvent| same_payload(&first.body, event);
+            let first = self.events.get(&id).filter(same);
             return first.map_or(Accepted::Conflict { id }, |first| Accepted::Replayed {
                 id,
                 correlation_id: first.correlation_id.clone(),
                 status: self.status(id),
             });
         }
-        self.keys.insert(key, (event.id, event.payload_hash));
+        self.keys.insert(key, event.id);
         let stored = StoredEvent {
             id: event.id,
             tenant: event.tenant.clone(),

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::connect::{corrupt, failed};
 use super::read::status_of;
 use super::store::PostgresStore;
-use crate::domain::audit::sha256;
+use crate::crypto::envelope::same_payload;
 use crate::domain::{CorrelationId, EventId};
 use crate::mutants::{self, Mutant};
 use crate::ports::store::{Accepted, NewEvent, StoreError};
@@ -104,13 +104,13 @@ fn stored_key(event: &NewEvent) -> Cow<'_, str> {
 struct First {
     id: EventId,
     correlation_id: CorrelationId,
-    payload_hash: [u8; 32],
+    body: Vec<u8>,
     status: crate::domain::Status,
 }
 
 impl First {
     fn answer(&self, again: &NewEvent) -> Accepted {
-        if self.payload_hash != again.payload_hash {
+        if !same_payload(&self.body, again) {
             return Accepted::Conflict { id: self.id };
         }
         Accepted::Replayed { id: self.id, correlation_id: self.correlation_id.clone(), status: self.status }
@@ -144,7 +144,7 @@ async fn first_requests(
         let first = First {
             id: EventId(row.try_get(2).map_err(failed)?),
             correlation_id: CorrelationId::parse(&correlation).map_err(|e| corrupt("correlation id", e))?,
-            payload_hash: sha256(row.try_get(4).map_err(failed)?),
+            body: row.try_get(4).map_err(failed)?,
             status: status_of(
                 row.try_get(5).map_err(failed)?,
                 row.try_get(6).map_err(failed)?,

@@ -37,6 +37,7 @@ mod roles;
 mod scope;
 mod store;
 mod tenants;
+mod vault;
 mod versions;
 
 pub use checkup::checkup;

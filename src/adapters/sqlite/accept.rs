@@ -1,5 +1,6 @@
 //! Owns the accept: keys, events and their one outbox row, in one transaction. Never publishes.
 
+use bytes::Bytes;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -7,7 +8,7 @@ use uuid::Uuid;
 use super::db::{Db, Sync, failure};
 use super::rows::{self, event_id, get, parsed, status};
 use super::{outbox, rows::STANDING};
-use crate::domain::audit::{Hash, sha256};
+use crate::crypto::envelope::same_payload;
 use crate::domain::{CorrelationId, EventId, Status};
 use crate::ports::store::{Accepted, NewEvent, OutboxKind, SKEW_MAX_MS};
 use crate::ports::{Clock, StoreError};
@@ -56,7 +57,7 @@ async fn mark(conn: &mut SqliteConnection) -> Result<EventId, StoreError> {
 struct First {
     id: EventId,
     correlation_id: CorrelationId,
-    payload_hash: Hash,
+    body: Bytes,
     status: Status,
 }
 
@@ -65,13 +66,13 @@ impl First {
         Self {
             id: event.id,
             correlation_id: event.correlation_id.clone(),
-            payload_hash: event.payload_hash,
+            body: event.body.clone(),
             status: Status::Received,
         }
     }
 
     fn answer(&self, event: &NewEvent) -> Accepted {
-        if self.payload_hash != event.payload_hash {
+        if !same_payload(&self.body, event) {
             return Accepted::Conflict { id: self.id };
         }
         Accepted::Replayed { id: self.id, correlation_id: self.correlation_id.clone(), status: self.status }
@@ -108,7 +109,7 @@ async fn first_requests<'a>(
         let request = First {
             id: event_id(&row, 1)?,
             correlation_id: parsed(&row, 2, CorrelationId::parse)?,
-            payload_hash: sha256(get(&row, 3)?),
+            body: get::<Vec<u8>>(&row, 3)?.into(),
             status: status(get(&row, 4)?)?,
         };
         first.insert(key, request);

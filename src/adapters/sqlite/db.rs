@@ -11,7 +11,7 @@
 //! because its future was dropped: closing the connection rolls back, whatever state it was in.
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
@@ -22,6 +22,9 @@ use crate::ports::StoreError;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a write waits for its turn in this process.
 const TURN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often the log is tried to be folded, and the pause between: readers are short.
+const FOLDS_MAX: u32 = 10;
+const FOLD_AGAIN: Duration = Duration::from_millis(20);
 /// Readers beside the writer: reads are short, and more would only share the same two cores.
 const READERS: u32 = 4;
 
@@ -99,6 +102,21 @@ impl Db {
         // IMMEDIATE: what is read in it is what it writes on.
         sqlx::query("BEGIN IMMEDIATE").execute(tx.conn()?).await.map_err(failure)?;
         Ok(tx)
+    }
+
+    /// Folds the log into the file, and empties it. False when readers did not let it, again and again.
+    pub(super) async fn fold(&self) -> bool {
+        let Some(writer) = &self.writer else { return true };
+        let mut slot = writer.slot.lock().await;
+        let Some(conn) = &mut slot.conn else { return false };
+        for _ in 0..FOLDS_MAX {
+            let folded = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *conn).await;
+            if folded.is_ok_and(|row| row.try_get::<i64, _>(0).is_ok_and(|busy| busy == 0)) {
+                return true;
+            }
+            tokio::time::sleep(FOLD_AGAIN).await;
+        }
+        false
     }
 
     /// Closes every connection; the last one folds the WAL into the file.

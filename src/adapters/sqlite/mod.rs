@@ -24,6 +24,7 @@ mod retention;
 mod retries;
 mod rows;
 mod tenants;
+mod vault;
 mod versions;
 
 pub use checkup::checkup;

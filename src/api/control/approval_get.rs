@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::super::auth::Caller;
 use super::super::docs::ShowProblems;
-use super::super::event_get::find;
+use super::super::event_get::find_open;
 use super::super::observe::RequestContext;
 use super::super::problem::{Problem, ProblemType};
 use super::super::schemas::{DecisionView, EventView, OutcomeName};
@@ -77,7 +77,7 @@ pub(super) async fn get_approval(
     context: RequestContext,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let record = find(&api, &caller, &context, &id).await?;
+    let record = find_open(&api, &caller, &context, &id).await?;
     let none = || Problem::new(ProblemType::NotFound, "no person was asked about the event");
     let shown = record.approval_view(&api.approvals, api.clock.now()).map_err(|e| unreadable(&e))?;
     let mut shown = shown.ok_or_else(none)?;

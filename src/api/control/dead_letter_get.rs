@@ -82,6 +82,10 @@ pub(super) async fn get_dead_letter(
     let mut shown = record.dead_view().ok_or_else(none)?;
     shown["event_id"] = serde_json::json!(record.event.id);
     shown["tenant_id"] = serde_json::json!(record.event.tenant);
+    let Some(record) = api.keyring.reveal(record).await? else {
+        shown["erased"] = true.into();
+        return Ok(json(StatusCode::OK, &shown));
+    };
     // What can't be read is one of the things that an event dies of: here it must not stop anybody.
     match event_view(&record) {
         Ok(event) => shown["event"] = event,

@@ -30,11 +30,13 @@ mod reason;
 mod record;
 mod retention_sweep;
 mod tenant;
+mod tenant_erase;
 mod tenant_get;
 mod tenant_hold;
 mod tenant_release;
 mod tenant_retention;
 mod tenants_list;
+mod vault_rewrap;
 mod version_get;
 mod version_register;
 mod version_rule;
@@ -99,6 +101,8 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(tenant_retention::set_tenant_retention))
         .routes(routes!(tenant_hold::hold_tenant))
         .routes(routes!(tenant_release::release_tenant))
+        .routes(routes!(tenant_erase::erase_tenant))
+        .routes(routes!(vault_rewrap::rewrap_vault))
         .routes(routes!(retention_sweep::sweep_retention))
         .routes(routes!(keys_list::list_keys, keys_create::create_key))
         .routes(routes!(key_revoke::revoke_key))

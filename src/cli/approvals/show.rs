@@ -4,19 +4,18 @@ use serde_json::Value;
 
 use crate::cli::args::OneEvent;
 use crate::cli::screen::clean;
-use crate::cli::{CliError, Exit, Screen};
-use crate::domain::{ApprovalRules, Scope};
-use crate::ports::EventStore;
+use crate::cli::{CliError, Exit, Reading, Screen};
+use crate::domain::ApprovalRules;
 
 pub(super) async fn run(
     args: &OneEvent,
-    store: &dyn EventStore,
+    reading: Reading<'_>,
     rules: &ApprovalRules,
     screen: &mut Screen<'_>,
 ) -> Result<Exit, CliError> {
-    let record = store.event(&Scope::Fleet, args.event).await?.ok_or(CliError::NotStored(args.event))?;
+    let record = reading.record(args.event).await?;
     let unreadable = |what| move |why| CliError::Unreadable { what, event: args.event, why };
-    let shown = record.approval_view(rules, store.now().await?).map_err(unreadable("decision"))?;
+    let shown = record.approval_view(rules, reading.store.now().await?).map_err(unreadable("decision"))?;
     let mut shown = shown.ok_or(CliError::NotEscalated(args.event))?;
     shown["event"] = serde_json::from_slice(&record.event.body).map_err(unreadable("event"))?;
     if args.json {

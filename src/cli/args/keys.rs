@@ -15,8 +15,24 @@ pub enum Keys {
     List(KeyList),
     /// Take an API key back, saying why
     Revoke(KeyRevoke),
+    /// Wrap every tenant's data key by the console's master key, after it was changed
+    Rewrap(KeysRewrap),
     /// Show which role may do what
     Roles(KeyRoles),
+}
+
+/// `keys rewrap`.
+#[derive(Debug, Clone, Args)]
+pub struct KeysRewrap {
+    /// Why; stands in the audit
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// The control API.
+    #[command(flatten)]
+    pub access: Access,
+    /// One JSON document instead of text
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `keys create`.

@@ -56,6 +56,8 @@ pub enum TenantsChange {
     Hold(TenantReason),
     /// Release a tenant's legal hold
     Release(TenantReason),
+    /// Destroy the key of a subject, or of the whole tenant, for good
+    Erase(TenantErase),
     /// Drop the days whose time is over, or say what would go and why the rest stays
     Sweep(TenantsSweep),
 }
@@ -90,6 +92,29 @@ pub struct TenantReason {
     /// The tenant
     #[arg(value_name = "TENANT")]
     pub tenant: TenantId,
+    /// Why; stands in the audit
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// The control API.
+    #[command(flatten)]
+    pub access: Access,
+    /// One JSON document instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `tenants erase`.
+#[derive(Debug, Clone, Args)]
+pub struct TenantErase {
+    /// The tenant
+    #[arg(value_name = "TENANT")]
+    pub tenant: TenantId,
+    /// Only this subject; without it the whole tenant
+    #[arg(long, value_name = "SUBJECT")]
+    pub subject: Option<String>,
+    /// Nothing is destroyed: say what would be
+    #[arg(long)]
+    pub dry_run: bool,
     /// Why; stands in the audit
     #[arg(long, value_name = "TEXT")]
     pub reason: String,

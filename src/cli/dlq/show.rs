@@ -5,15 +5,18 @@ use serde_json::{Value, json};
 use crate::cli::absent::absent;
 use crate::cli::args::OneEvent;
 use crate::cli::screen::clean;
-use crate::cli::{CliError, Exit, Screen};
+use crate::cli::{CliError, Exit, Reading, Screen};
 use crate::domain::Scope;
-use crate::ports::EventStore;
 use crate::ports::store::EventRecord;
 
-pub(super) async fn run(args: &OneEvent, store: &dyn EventStore, screen: &mut Screen<'_>) -> Result<Exit, CliError> {
-    let found = store.event(&Scope::Fleet, args.event).await?;
-    let Some(record) = found else { return Err(absent(args.event, store).await) };
-    let shown = document(&record).ok_or(CliError::NeverDead(args.event))?;
+pub(super) async fn run(args: &OneEvent, reading: Reading<'_>, screen: &mut Screen<'_>) -> Result<Exit, CliError> {
+    let found = reading.store.event(&Scope::Fleet, args.event).await?;
+    let Some(record) = found else { return Err(absent(args.event, reading.store).await) };
+    let mut shown = head(&record).ok_or(CliError::NeverDead(args.event))?;
+    match reading.keyring.reveal(record).await? {
+        Some(record) => payload(&record, &mut shown),
+        None => shown["erased"] = true.into(),
+    }
     if args.json {
         screen.json(&shown)?;
     } else {
@@ -22,16 +25,20 @@ pub(super) async fn run(args: &OneEvent, store: &dyn EventStore, screen: &mut Sc
     Ok(Exit::Done)
 }
 
-/// As the control API shows it: the dead letter with `event`, or with `raw` where that is no JSON.
-fn document(record: &EventRecord) -> Option<Value> {
+/// As the control API shows it: the dead letter, without its event.
+fn head(record: &EventRecord) -> Option<Value> {
     let mut shown = record.dead_view()?;
     shown["event_id"] = json!(record.event.id);
     shown["tenant_id"] = json!(record.event.tenant);
+    Some(shown)
+}
+
+/// The event, or `raw` where that is no JSON.
+fn payload(record: &EventRecord, shown: &mut Value) {
     match serde_json::from_slice::<Value>(&record.event.body) {
         Ok(event) => shown["event"] = event,
         Err(_) => shown["raw"] = String::from_utf8_lossy(&record.event.body).into(),
     }
-    Some(shown)
 }
 
 fn print(shown: &Value, screen: &mut Screen<'_>) -> Result<(), CliError> {
@@ -47,6 +54,10 @@ fn print(shown: &Value, screen: &mut Screen<'_>) -> Result<(), CliError> {
         writeln!(screen.out, "  {at}  {act} by {}{reason}", text(&past["by"]))?;
     }
     writeln!(screen.out, "payload")?;
+    if shown["erased"] == true {
+        writeln!(screen.out, "  erased")?;
+        return Ok(());
+    }
     let payload = shown["raw"].as_str().map_or_else(|| format!("{:#}", shown["event"]), str::to_owned);
     for line in payload.lines() {
         writeln!(screen.out, "  {}", clean(line))?;

@@ -43,6 +43,10 @@ impl Rejection {
         let reason = format!("conflict: the key {key:?} was used before, with another payload, by event {event}");
         Self::plain(line, reason)
     }
+
+    pub(super) fn erased(line: u64, key: &IdempotencyKey) -> Self {
+        Self::plain(line, format!("erased: the subject of the event with the key {key:?}, or its tenant, is erased"))
+    }
 }
 
 impl fmt::Display for Rejection {

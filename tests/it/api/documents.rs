@@ -134,9 +134,11 @@ async fn the_document_is_served_and_names_every_route() {
         "/v1/tenant/context",
         "/v1/tenants",
         "/v1/tenants/{id}",
+        "/v1/tenants/{id}/erase",
         "/v1/tenants/{id}/hold",
         "/v1/tenants/{id}/release",
         "/v1/tenants/{id}/retention",
+        "/v1/vault/rewrap",
     ];
     assert_eq!(paths, want);
     for path in &want[5..] {
@@ -165,6 +167,7 @@ fn each_plane_documents_what_it_answers_and_nothing_else() {
         "/v1/keys",
         "/v1/approvals",
         "/v1/audit",
+        "/v1/vault",
         "/v1/models",
         "/v1/prompts",
     ];

@@ -66,14 +66,14 @@ fn harms() -> [(String, i64, &'static str); 8] {
             "globex",
         ),
         (
-            "UPDATE events SET body = convert_to(replace(convert_from(body, 'UTF8'), 'EUR', 'USD'), 'UTF8') \
+            "UPDATE events SET body = set_byte(body, 50, get_byte(body, 50) # 1) \
             WHERE event_id = (SELECT min(event_id::text)::uuid FROM events WHERE tenant_id = 'acme')"
                 .into(),
             0,
             "event",
         ),
         (
-            "UPDATE decisions SET body = convert_to(convert_from(body, 'UTF8') || ' ', 'UTF8') \
+            "UPDATE decisions SET body = body || '\\x20'::bytea \
             WHERE event_id = (SELECT min(event_id::text)::uuid FROM events WHERE tenant_id = 'acme')"
                 .into(),
             0,

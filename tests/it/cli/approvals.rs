@@ -38,7 +38,9 @@ impl Fleet {
         let mut screen = Screen::plain(&mut out, &mut err);
         let exit = match Cli::try_parse_from(&words).expect("a command line").command {
             Command::Approvals(Approvals::Read(read)) => {
-                let stores = (&*self.office.store, &*self.office.registry as &dyn riskfleet::ports::Approvals);
+                let keyring = crate::vaults::lone_keyring();
+                let reading = riskfleet::cli::Reading { store: &*self.office.store, keyring: &keyring };
+                let stores = (reading, &*self.office.registry as &dyn riskfleet::ports::Approvals);
                 approvals_read(&read, stores, &ApprovalRules::default(), &mut screen).await
             }
             Command::Approvals(Approvals::Change(change)) => approvals_change(&change, &mut screen).await,

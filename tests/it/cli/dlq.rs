@@ -38,7 +38,11 @@ impl Fleet {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let mut screen = Screen::plain(&mut out, &mut err);
         let exit = match Cli::try_parse_from(words).expect("a command line").command {
-            Command::Dlq(Dlq::Read(read)) => dlq_read(&read, &*self.graveyard.store, &mut screen).await,
+            Command::Dlq(Dlq::Read(read)) => {
+                let keyring = crate::vaults::lone_keyring();
+                let reading = riskfleet::cli::Reading { store: &*self.graveyard.store, keyring: &keyring };
+                dlq_read(&read, reading, &mut screen).await
+            }
             Command::Dlq(Dlq::Change(change)) => dlq_change(&change, &mut screen).await,
             Command::Repair(args) => repair(&args, &mut screen).await,
             other => panic!("a command of this test: {other:?}"),

@@ -257,8 +257,13 @@ async fn watching_goes_on_until_nobody_reads() {
     let cli = Cli::try_parse_from("riskfleet fleet status --watch".split(' ')).expect("legal");
     let Command::Read(command) = cli.command else { panic!("a reading command") };
     let (mut out, mut err) = (Closing(Vec::new()), Vec::new());
-    let exit =
-        riskfleet::cli::run(&command, (&shelf, &no_versions()), &mut riskfleet::cli::Screen::plain(&mut out, &mut err))
-            .await;
+    let keyring = crate::vaults::lone_keyring();
+    let reading = riskfleet::cli::Reading { store: &shelf, keyring: &keyring };
+    let exit = riskfleet::cli::run(
+        &command,
+        (reading, &no_versions()),
+        &mut riskfleet::cli::Screen::plain(&mut out, &mut err),
+    )
+    .await;
     assert_eq!((exit, err.len()), (Exit::Done, 0));
 }

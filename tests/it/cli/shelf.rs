@@ -287,7 +287,11 @@ pub(super) async fn shell(store: &dyn EventStore, line: &str) -> (Exit, String, 
     let mut screen = Screen::plain(&mut out, &mut err);
     let sources = AuditSources { store, checkpoints: None, public_key: None };
     let exit = match cli.command {
-        Command::Read(command) => run(&command, (store, &no_versions()), &mut screen).await,
+        Command::Read(command) => {
+            let keyring = crate::vaults::lone_keyring();
+            let reading = riskfleet::cli::Reading { store, keyring: &keyring };
+            run(&command, (reading, &no_versions()), &mut screen).await
+        }
         Command::Audit(Audit::List(args)) => audit_list(&args, store, &mut screen).await,
         Command::Audit(Audit::Verify(args)) => audit_verify(&args, &sources, &mut screen).await,
         _ => panic!("a reading command: {line}"),

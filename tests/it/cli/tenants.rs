@@ -43,7 +43,11 @@ impl Fleet {
                 let sources = AuditSources { store: &*self.archive.store, checkpoints: None, public_key: None };
                 audit_verify(&verify, &sources, &mut screen).await
             }
-            Command::Read(read) => run(&read, (&*self.archive.store, &*self.archive.store), &mut screen).await,
+            Command::Read(read) => {
+                let keyring = crate::vaults::lone_keyring();
+                let reading = riskfleet::cli::Reading { store: &*self.archive.store, keyring: &keyring };
+                run(&read, (reading, &*self.archive.store), &mut screen).await
+            }
             other => panic!("a command of this test: {other:?}"),
         };
         (exit, String::from_utf8(out).expect("text"), String::from_utf8(err).expect("text"))

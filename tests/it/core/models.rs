@@ -115,7 +115,8 @@ impl Fleet {
         let Taken::Accepted(receipt) = &taken[0] else { panic!("{taken:?}") };
         self.door.decision(receipt.event_id, Duration::from_secs(10)).await.expect("in time");
         let stored = self.store.decisions(&[receipt.event_id]).await.expect("in memory");
-        Decision::from_canonical(&stored[0].2).expect("our own text")
+        let open = self.keyring.reveal_decisions(stored).await.expect("in memory");
+        Decision::from_canonical(&open[0].2).expect("our own text")
     }
 
     /// Sends events of a tenant, numbered from `n`, until one is scored as wanted.

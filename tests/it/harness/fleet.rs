@@ -67,6 +67,7 @@ impl Fleet {
             ("RISKFLEET_REDIS_URL".into(), super::redis_url()),
             ("RISKFLEET_NAMESPACE".into(), self.ns.clone()),
             ("RISKFLEET_AUTH".into(), "off".into()),
+            ("RISKFLEET_MASTER_KEY".into(), "4d".repeat(32)),
         ])
     }
 
