@@ -177,7 +177,7 @@ impl Fleet {
         assert!(audit["records"].as_i64() >= Some(accepted), "an audit record an event: {audit}");
     }
 
-    /// Waits until a worker owns every partition and each has its queue.
+    /// Waits until a worker owns every partition and listens to each of its queues.
     pub(crate) async fn until_owned(&self, worker: &Process) {
         let queues = self.partition_queues();
         let connection = self.broker().await;
@@ -187,7 +187,8 @@ impl Fleet {
             // A count of partitions is small: the conversion is exact.
             let mut ready = owned >= queues.len() as f64;
             for queue in &queues {
-                ready = ready && exists(&connection, queue).await;
+                ready = ready && listened(&connection, queue).await;
+                ready = ready && listened(&connection, &format!("{queue}.bulk")).await;
             }
             if ready {
                 return;
@@ -218,11 +219,12 @@ pub(crate) async fn connect(amqp: &str) -> lapin::Connection {
     lapin::Connection::connect(amqp, options).await.expect("connect to the RabbitMQ of the tests")
 }
 
-/// Whether a queue stands. On a channel of its own: a "no" closes it.
-async fn exists(connection: &lapin::Connection, queue: &str) -> bool {
+/// Whether a queue stands and somebody consumes it. On a channel of its own: a "no" closes it.
+async fn listened(connection: &lapin::Connection, queue: &str) -> bool {
     let channel = connection.create_channel().await.expect("open a channel");
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    let found = channel.queue_declare(queue.into(), options, FieldTable::default()).await.is_ok();
+    let found = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
+    let found = found.is_ok_and(|queue| queue.consumer_count() > 0);
     let _ = channel.close(200, "looked".into()).await;
     found
 }
