@@ -23,6 +23,7 @@ use lapin::options::{ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOpt
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ErrorKind, ExchangeKind, Queue};
 use metrics::counter;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::QueueKind;
@@ -40,6 +41,9 @@ const INTERNAL_ERROR: u16 = 541;
 /// How often a broker may fail at a quorum queue. More than once: a cluster that is just coming up
 /// fails, too.
 const STUCK_AFTER: u32 = 3;
+/// Connections that declare at once: each holds some 8 MiB of buffers, and a fleet's first worker finds
+/// every queue missing.
+const DECLARING_MAX: usize = 4;
 /// Quorum queues of RabbitMQ 4 drop a message after 20 deliveries unless told otherwise. Attempts
 /// are counted in the store, and giving up a subscription is no attempt: this is "never".
 const DELIVERY_LIMIT: i32 = 1_000_000;
@@ -68,11 +72,14 @@ pub(super) struct Topology {
     kind: QueueKind,
     /// How often the broker has failed at a queue; at most one entry for each name of the fleet.
     failures: Mutex<HashMap<String, u32>>,
+    /// Room for connections that declare.
+    declaring: Semaphore,
 }
 
 impl Topology {
     pub(super) fn new(namespace: &str, kind: QueueKind) -> Self {
-        Self { names: Names::new(namespace), kind, failures: Mutex::default() }
+        let declaring = Semaphore::new(DECLARING_MAX);
+        Self { names: Names::new(namespace), kind, failures: Mutex::default(), declaring }
     }
 
     /// Makes sure that a queue of packs stands and is bound.
@@ -148,6 +155,8 @@ impl Topology {
     /// Makes a queue that does not stand; gives its messages, since another may have been first.
     async fn declare_queue(&self, link: &Link, name: &str, more: FieldTable) -> Result<u32, BrokerError> {
         let kind = self.kind_for(name);
+        // Never closed; what holds a place has a deadline for every step.
+        let _place = self.declaring.acquire().await;
         let connection = link.aside().await?;
         let channel = answer(connection.create_channel()).await?;
         let asked = channel.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments(kind, more));
