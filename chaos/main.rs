@@ -16,12 +16,16 @@
 //! `RISKFLEET_CHAOS=full cargo test --release --test chaos -- --nocapture`.
 //!
 //! What must hold after every fault: everything acknowledged is decided once, without an operator,
-//! nothing is decided that was not attempted, every outcome is heard downstream, no tenant's payload
-//! is seen by another or in a log, every chain is whole, no epoch goes back, and the ledger balances.
+//! nothing is decided that was not attempted, every outcome is heard downstream, no payload stands
+//! anywhere in the clear, nor sealed in another tenant's row, nor in a log, every chain is whole, no epoch goes back, and the ledger balances.
 
 #[allow(dead_code, reason = "shared with the integration tests, which use the rest of it")]
 #[path = "../tests/it/harness/mod.rs"]
 mod harness;
+
+#[allow(dead_code, reason = "shared with the integration tests, which use the rest of it")]
+#[path = "../tests/it/vaults.rs"]
+mod vaults;
 
 mod checker;
 mod circuits;

@@ -16,6 +16,7 @@ use crate::load::{Load, Plan};
 use crate::servers::Servers;
 use crate::stage::{PARTITIONS, Stage};
 use crate::table::Row;
+use crate::vaults::{Stored, stored_at};
 
 /// How long others may take until they own what a dead worker owned: membership and lease run out
 /// after 10 s, the next look comes within a second.
@@ -178,7 +179,8 @@ impl<'s> Scene<'s> {
             verdict.outcomes(&events, &self.history.heard(), &self.history.strays());
         }
         verdict.chains(&events, &audit);
-        verdict.leak(&rows.strayed_canaries(&self.history).await?);
+        verdict.leak(&rows.unsealed_canaries().await?);
+        verdict.leak(&strayed(&self.history, &stored_at(&self.servers.postgres.url(), &rows.ns).await));
         verdict.leak(&self.stage.spoken(CANARY).await);
         let decided = events.iter().filter(|e| e.decision.as_ref().is_some_and(|d| d.outcome != 3)).count();
         let counted = json!({"accepted": events.len(), "decided": decided, "dead": verdict.dead, "pending": 0});
@@ -269,4 +271,16 @@ async fn delete_queues(url: &str, ns: &str) -> anyhow::Result<()> {
     }
     connection.close(200, "done".into()).await?;
     Ok(())
+}
+
+/// Opened texts that hold another canary than their row's tenant's.
+fn strayed(history: &History, stored: &[Stored]) -> Vec<String> {
+    let foreign = |row: &&Stored| {
+        let own = history.tenants.iter().find(|tenant| tenant.name == row.tenant.as_str());
+        let (told, decision) = (row.event["metadata"]["canary"].as_str(), row.decision.as_ref());
+        let named = decision.map_or(row.tenant.as_str(), |d| d["tenant_id"].as_str().unwrap_or_default());
+        own.is_none_or(|own| told.is_none_or(|told| own.canary != told) || named != own.name)
+    };
+    let shown = |row: &Stored| format!("a row of {} holds {}", row.tenant, row.event["metadata"]["canary"]);
+    stored.iter().filter(foreign).map(shown).collect()
 }

@@ -43,8 +43,12 @@ pub(crate) struct Stored {
 
 /// Everything that a fleet of programs has stored, opened.
 pub(crate) async fn stored(fleet: &Fleet) -> Vec<Stored> {
-    let store = PostgresStore::connect(&crate::harness::postgres_url(), &fleet.ns).await.expect("connects");
-    let store = Arc::new(store);
+    stored_at(&crate::harness::postgres_url(), &fleet.ns).await
+}
+
+/// Everything that is stored in a namespace, opened.
+pub(crate) async fn stored_at(url: &str, namespace: &str) -> Vec<Stored> {
+    let store = Arc::new(PostgresStore::connect(url, namespace).await.expect("connects"));
     let (keys, mut all, mut since) = (keyring(store.clone()), Vec::new(), EventId::floor(0));
     let read = |text: &[u8]| serde_json::from_slice::<Value>(text).expect("JSON");
     loop {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::domain::TenantId;
 
-/// `audit …`; see [`crate::cli::audit_verify`] and its neighbours.
+/// `audit …`; see [`crate::cli::audit_verify()`] and its neighbours.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Audit {
     /// Check every record of every chain, of the store or of an export
