@@ -22,6 +22,9 @@ use crate::ports::StoreError;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a write waits for its turn in this process.
 const TURN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often the writer's connection is tried while another process opens the file, and the pause between.
+const OPENS_MAX: u32 = 100;
+const OPEN_AGAIN: Duration = Duration::from_millis(50);
 /// How often the log is tried to be folded, and the pause between: readers are short.
 const FOLDS_MAX: u32 = 10;
 const FOLD_AGAIN: Duration = Duration::from_millis(20);
@@ -69,6 +72,23 @@ pub(super) fn writer_options(path: &Path) -> SqliteConnectOptions {
     options(path).journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full)
 }
 
+/// Connects the writer. Turning the WAL on needs the file alone for a moment, and there SQLite does not
+/// wait by itself: of two that open a new file at once, one would be told that it is locked.
+pub(super) async fn connect_writer(options: &SqliteConnectOptions) -> Result<SqliteConnection, StoreError> {
+    for _ in 1..OPENS_MAX {
+        match options.connect().await {
+            Err(error) if is_busy(&error) => tokio::time::sleep(OPEN_AGAIN).await,
+            connected => return connected.map_err(failure),
+        }
+    }
+    options.connect().await.map_err(failure)
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    // BUSY, LOCKED
+    error.as_database_error().is_some_and(|refused| matches!(primary_code(refused.code().as_deref()), 5 | 6))
+}
+
 impl Db {
     /// The file for reading and writing, with the connection that migrated it.
     pub(super) fn writable(path: &Path, conn: SqliteConnection) -> Self {
@@ -94,7 +114,7 @@ impl Db {
         let turn = tokio::time::timeout(TURN_TIMEOUT, writer.slot.lock()).await;
         let mut slot = turn.map_err(|_| StoreError::Away(format!("no turn to write within {TURN_TIMEOUT:?}")))?;
         if slot.conn.is_none() {
-            slot.conn = Some(writer.options.connect().await.map_err(failure)?);
+            slot.conn = Some(connect_writer(&writer.options).await?);
             slot.sync = Sync::Full;
         }
         let mut tx = WriteTx { slot, done: false };

@@ -3,10 +3,10 @@
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::SqlitePool;
-use sqlx::{ConnectOptions, Connection, Row, SqlSafeStr, SqliteConnection};
+use sqlx::{Connection, Row, SqlSafeStr, SqliteConnection};
 use std::path::Path;
 
-use super::db::{failure, writer_options};
+use super::db::{connect_writer, failure, writer_options};
 use crate::ports::StoreError;
 use crate::ports::store::FleetConstants;
 
@@ -39,7 +39,7 @@ pub(super) async fn open(
     wanted: &FleetConstants,
 ) -> Result<(SqliteConnection, FleetConstants), StoreError> {
     create(path).await?;
-    let mut conn = writer_options(path).connect().await.map_err(failure)?;
+    let mut conn = connect_writer(&writer_options(path)).await?;
     // One transaction, so that of two processes that open a new file one waits for the other.
     let mut tx = conn.begin_with("BEGIN IMMEDIATE").await.map_err(failure)?;
     migrator().run(&mut *tx).await.map_err(misfit)?;
