@@ -17,7 +17,7 @@ use families::Families;
 use rules::{Cases, Rule};
 
 const ALERTS: &str = "deploy/alerts.yml";
-const CASES: [&str; 2] = ["deploy/alerts.test.yml", "deploy/promise.test.yml"];
+const CASES: [&str; 2] = ["deploy/alerts.test.yml", "deploy/days.test.yml"];
 const OPERATOR_RULES: &str = "deploy/kubernetes/components/monitoring/rules.yaml";
 
 fn root() -> &'static Path {
@@ -123,8 +123,7 @@ fn files(folder: &str) -> Vec<PathBuf> {
 #[test]
 fn deployments_set_only_what_exists() {
     let file = |setting: &Setting| setting.is_secret().then(|| format!("{}_FILE", setting.variable()));
-    let known: BTreeSet<String> =
-        settings().iter().flat_map(|s| [Some(s.variable()), file(s)]).flatten().collect();
+    let known: BTreeSet<String> = settings().iter().flat_map(|s| [Some(s.variable()), file(s)]).flatten().collect();
     let mut paths = files("deploy/kubernetes");
     paths.extend([root().join("docker-compose.yml"), root().join("Dockerfile")]);
     let mut wrong = Vec::new();
@@ -190,5 +189,7 @@ fn keda_asks_for_what_the_console_answers() {
     };
     let field = said("valueLocation: ");
     assert_eq!(schema["properties"][&field]["type"], "integer", "{path} answers with a number {field}: {schema}");
-    assert!(read("deploy/kubernetes/base/console.yaml").contains("kind: Service\nmetadata:\n  name: riskfleet-console\n"));
+    assert!(
+        read("deploy/kubernetes/base/console.yaml").contains("kind: Service\nmetadata:\n  name: riskfleet-console\n")
+    );
 }

@@ -106,7 +106,14 @@ fn every_panel_says_what_it_shows() {
     let rows: Vec<&str> =
         list(&dashboard, "panels").iter().filter(|p| p["type"] == "row").map(|p| text(p, "title")).collect();
     let wanted = [
-        "Overview", "Tenants", "Stages and commits", "Broker", "Dependencies", "Approvals and audit", "Cost", "Processes",
+        "Overview",
+        "Tenants",
+        "Stages and commits",
+        "Broker",
+        "Dependencies",
+        "Approvals and audit",
+        "Cost",
+        "Processes",
     ];
     assert_eq!(rows, wanted);
 }

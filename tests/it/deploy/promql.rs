@@ -134,7 +134,10 @@ fn names_are_told_from_functions_words_and_texts() {
         read(r#"sum by (le, job) (rate(a_bucket{job=~"$job|x{y}", le="1\""}[$__rate_interval])) > 14.4 * 0.01"#),
         (vec![one("a_bucket", "job le")], "le job".into())
     );
-    assert_eq!(read("a:b:rate5m / (c > 0) and on () d"), (vec![one("a:b:rate5m", ""), one("c", ""), one("d", "")], String::new()));
+    assert_eq!(
+        read("a:b:rate5m / (c > 0) and on () d"),
+        (vec![one("a:b:rate5m", ""), one("c", ""), one("d", "")], String::new())
+    );
     assert_eq!(read("max(abs(x)) == 2 or absent(y offset 5m) unless z{}").0.len(), 3);
     assert_eq!(read("topk(10, sum without (tenant) (x)) * 3600 / 1e6"), (vec![one("x", "")], "tenant".into()));
     assert_eq!(read(r#"{__name__="x"}"#).0, vec![one("", "__name__")], "a selector without a metric is seen");
