@@ -35,7 +35,7 @@ write_rules() {
     cp "$work/rules" "$to"
 }
 
-# The base with each set of components that a fleet may have.
+# The base alone, which belongs to no namespace, and with each set of components that a fleet may have.
 combinations=("" hpa keda monitoring "hpa monitoring" "keda monitoring")
 
 render() {
@@ -44,9 +44,9 @@ render() {
   for combination in "${combinations[@]}"; do
     to="$work/base${combination:+ $combination}.yaml"
     mkdir -p "$work/x" && {
-      printf 'resources: [%s/base]\ncomponents:\n' "$here"
+      printf 'namespace: riskfleet\nresources: [%s/base]\ncomponents:\n' "$here"
       for component in $combination; do printf '  - %s/components/%s\n' "$here" "$component"; done
-    } | if [[ -n "$combination" ]]; then cat; else sed '/^components/d'; fi >"$work/x/kustomization.yaml"
+    } | if [[ -n "$combination" ]]; then cat; else sed '/^resources/!d'; fi >"$work/x/kustomization.yaml"
     kubectl kustomize "$work/x" >"$to" || return 1
   done
   kubectl kustomize deploy/kubernetes/overlays/example >"$work/example.yaml"

@@ -166,7 +166,10 @@ def schemas(s):
 
 def objects(s):
     names = [(o["kind"], o["metadata"]["name"]) for o in s.objects]
+    namespaces = [o["metadata"].get("namespace") for o in s.objects if o["kind"] != "Namespace"]
     for o in s.objects:
+        if o["kind"] != "Namespace" and namespaces.count(o["metadata"].get("namespace")) < len(namespaces):
+            yield o, "is not in the others' namespace"
         if names.count((o["kind"], o["metadata"]["name"])) > 1:
             yield o, "is there twice"
         if o["kind"] == "Secret":
@@ -269,7 +272,9 @@ def lives(s):
         for c in pod["containers"]:
             for probe, path in (("startup", "live"), ("liveness", "live"), ("readiness", "ready")):
                 asked = c.get(f"{probe}Probe", {}).get("httpGet", {})
-                if asked.get("path") != f"/health/{path}" or asked.get("port") not in {p["name"] for p in c.get("ports", [])}:
+                if asked.get("path") != f"/health/{path}" or asked.get("port") not in {
+                    p["name"] for p in c.get("ports", [])
+                }:
                     yield o, f"{c['name']} has no {probe} probe of /health/{path}"
             waits = c.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
             if role in CALLED and not waits:
@@ -343,10 +348,14 @@ def scaling(s):
             yield o, "is one replica by accident"
     for o in s.of("ScaledObject"):
         for trigger in o["spec"].get("triggers", []):
-            host, port = re.match(r"http://([^:/]+):(\d+)/", trigger["metadata"].get("url", "") + "/").groups()
+            # KEDA asks from its own namespace: a bare name would be looked up there.
+            asked = re.match(r"http://([^:/.]+)\.([^:/.]+)\.svc:(\d+)/", trigger["metadata"]["url"])
+            host, namespace, port = asked.groups() if asked else ("", "", "0")
             service = s.named("Service", host)
             if not service or int(port) not in {p["port"] for p in service["spec"]["ports"]}:
-                yield o, f"asks {host}:{port}, which is no Service"
+                yield o, f"asks {trigger['metadata']['url']}, which is no Service of a namespace"
+            if namespace != o["metadata"].get("namespace"):
+                yield o, f"asks in the namespace {namespace!r}"
             if not s.named("TriggerAuthentication", trigger["authenticationRef"]["name"]):
                 yield o, "shows a credential that is not there"
     for o in s.of("TriggerAuthentication"):
@@ -398,7 +407,7 @@ def main(arguments):
     paths = [Path(a) for a in arguments if a != "--self-test"]
     known, secrets = known_settings(), example_secrets()
     sets = [Set([o for o in yaml.safe_load_all(p.read_text()) if o], known, secrets) for p in paths]
-    wrong = [f"{p.stem}: {fault}" for p, s in zip(paths, sets) for fault in faults(s)]
+    wrong = [f"{p.stem}: {fault}" for p, s in zip(paths, sets, strict=True) for fault in faults(s)]
     if "--self-test" in arguments:
         wrong += self_test(sets)
     print("\n".join(wrong) or f"manifests: {len(sets)} renderings, {sum(len(s.objects) for s in sets)} objects")

@@ -180,7 +180,7 @@ fn keda_asks_for_what_the_console_answers() {
         let value = scaling.lines().find_map(|line| line.trim().strip_prefix(key));
         value.unwrap_or_else(|| panic!("{key} is said")).to_owned()
     };
-    let path = said("url: http://riskfleet-console:8080");
+    let path = said("url: http://riskfleet-console.riskfleet.svc:8080");
     let document = serde_json::to_value(openapi(Plane::Whole)).expect("a document");
     let answer = &document["paths"][&path]["get"]["responses"]["200"]["content"]["application/json"]["schema"];
     let schema = match answer["$ref"].as_str().and_then(|r| r.strip_prefix('#')) {
