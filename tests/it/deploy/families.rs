@@ -34,7 +34,8 @@ impl Families {
         for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
             let names = super::promql::names(line.rsplit_once(' ').map_or(line, |(series, _)| series));
             for selector in names.selectors {
-                exported.note(&selector.metric, selector.labels);
+                let name = exported.name_of(&selector.metric).unwrap_or_default().to_owned();
+                exported.note(&name, selector.labels);
             }
         }
         for (name, labels) in documented() {
@@ -43,9 +44,9 @@ impl Families {
         exported
     }
 
-    fn note(&mut self, metric: &str, labels: Vec<String>) {
-        let Some(name) = self.name_of(metric).map(str::to_owned) else { return };
-        if let Some(family) = self.0.get_mut(&name) {
+    /// Labels of a family that is there; of another they are nobody's.
+    fn note(&mut self, name: &str, labels: Vec<String>) {
+        if let Some(family) = self.0.get_mut(name) {
             family.labels.extend(labels);
         }
     }
