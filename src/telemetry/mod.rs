@@ -6,6 +6,9 @@ mod lines;
 mod logs;
 pub mod metrics;
 pub mod names;
+mod process;
+mod tenants;
 
 pub use logs::{LogError, init_logs};
 pub use metrics::{Prometheus, Role};
+pub use tenants::{Happened, Tenants, tenants};
