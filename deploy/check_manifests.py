@@ -92,6 +92,7 @@ CUSTOM = {
                 path=TEXT,
                 interval=DURATION,
                 relabelings=some(strict(2, sourceLabels=some(TEXT), targetLabel=TEXT)),
+                authorization=strict(1, credentials=strict(2, name=TEXT, key=TEXT)),
             )
         ),
         jobLabel=TEXT,

@@ -54,7 +54,7 @@ fn rules_ask_for_metrics_that_are_exported() {
 #[test]
 fn the_bound_of_the_promise_is_the_bound_of_a_bucket() {
     // A rule over a bucket that is not there would call every decision late, or none.
-    let text = Prometheus::install(Role::All).expect("the one recorder of this process").render();
+    let text = Prometheus::install(Role::All).expect("the one recorder of this process").render(true);
     assert!(text.contains("riskfleet_accept_to_decision_seconds_bucket{le=\"1\"} "), "a second is a bound");
     assert!(read(ALERTS).contains("riskfleet_accept_to_decision_seconds_bucket{le=~\"1([.]0)?\"}"));
 }

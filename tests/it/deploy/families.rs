@@ -23,7 +23,7 @@ pub(super) struct Families(BTreeMap<String, Family>);
 impl Families {
     /// Of all roles together.
     pub(super) fn exported() -> Self {
-        let text = Prometheus::install(Role::All).expect("the one recorder of this process").render();
+        let text = Prometheus::install(Role::All).expect("the one recorder of this process").render(true);
         let mut families: BTreeMap<String, Family> = BTreeMap::new();
         for line in text.lines() {
             if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|line| line.split_once(' ')) {
