@@ -161,6 +161,11 @@ impl Verdict {
         self.unexpected += self.find("heard downstream and not decided", &made_up);
     }
 
+    /// Says where the roll-up of costs is not what was decided.
+    pub(crate) fn costs(&mut self, differing: &[String]) {
+        self.find("roll-ups that are not the sum of their decisions", differing);
+    }
+
     /// Holds the chains, given by tenant, stream and seq, against themselves and the decisions.
     pub(crate) fn chains(&mut self, events: &[EventRow], audit: &[AuditRow]) {
         let decisions: HashMap<Uuid, &DecisionRow> =

@@ -108,6 +108,7 @@ fn count(problem: &Problem) {
         | ProblemType::VersionDecided
         | ProblemType::NotApproved
         | ProblemType::VersionsFull
+        | ProblemType::BudgetsFull
         | ProblemType::BadQuery
         | ProblemType::UriTooLong
         | ProblemType::TooManyRequests

@@ -22,7 +22,7 @@ use crate::api::{self, ApiState, Limits};
 use crate::cli::args::Up;
 use crate::config::Settings;
 use crate::crypto::Keyring;
-use crate::governance::overdue;
+use crate::governance::{budgets, overdue};
 use crate::ingest::{self, Door};
 use crate::lifecycle::{SystemClock, SystemEntropy, serve};
 use crate::ports::leases::LeaseTtls;
@@ -113,6 +113,7 @@ pub(super) async fn up(
     let server = tokio::spawn(serve(listener, router, stop.clone(), settings.drain_timeout()));
     let tls = settings.tls_cert_file.is_some();
     tasks.spawn(overdue::watch(registry.clone(), Arc::clone(&clock), approval_rules(&settings), stop.clone()));
+    tasks.spawn(budgets::watch(registry.clone(), Arc::clone(&clock), stop.clone()));
     let proof = (registry, signing.public_key);
     let fleet = Fleet { store, proof, broker, clock, door, address, tls, data, workers: args.workers };
     summary::greet(&fleet);
@@ -221,6 +222,8 @@ async fn start_workers(
             store: store.clone(),
             keyring: Arc::clone(keyring),
             versions: store.clone(),
+            stops: store.clone(),
+            prices: settings.prices(),
             broker: broker.clone(),
             leases: Arc::clone(&leases),
             context: Arc::clone(&context),

@@ -13,6 +13,7 @@ use super::Shared;
 use super::buffer::{Buffer, Item, Start};
 use super::desk::{Desk, Failed, Texts};
 use super::finish::{Finished, Finisher};
+use super::meters::Tally;
 use crate::domain::{Epoch, EventId, FailureClass, PartitionId};
 use crate::mutants::{self, Mutant};
 use crate::pipeline::state::Stage;
@@ -107,7 +108,7 @@ impl LaneTask {
             }
             match self.try_commit(&batch).await {
                 Ok(verdicts) => {
-                    self.count(&batch, &verdicts);
+                    self.count(&batch, &verdicts, texts);
                     let own = batch.items.iter().filter_map(|i| Some((i.event, items.remove(&i.event)?))).collect();
                     self.finisher.finish(Finished::new(batch, verdicts, own, texts)).await;
                 }
@@ -230,9 +231,9 @@ impl LaneTask {
         }
     }
 
-    fn count(&self, batch: &CommitBatch, verdicts: &[Committed]) {
+    fn count(&self, batch: &CommitBatch, verdicts: &[Committed], texts: &Texts) {
         let now = crate::domain::time::to_millis(self.shared.parts.clock.now());
-        let mut written = 0_u32;
+        let (mut written, mut tally) = (0_u32, Tally::default());
         for (item, verdict) in batch.items.iter().zip(verdicts) {
             match verdict {
                 Committed::Written => {
@@ -240,11 +241,16 @@ impl LaneTask {
                     histogram!(names::ACCEPT_TO_DECISION_SECONDS)
                         .record(now.saturating_sub(item.event.millis()) as f64 / 1_000.0);
                     count_written(&item.disposition);
+                    tally.add(item);
+                    if let Some(told) = texts.get(&item.event) {
+                        self.shared.meters.rated(&told.evaluation);
+                    }
                 }
                 Committed::Duplicate => counter!(names::EVENTS_DUPLICATE).increment(1),
                 Committed::Fenced => counter!(names::EVENTS_FENCED).increment(1),
             }
         }
+        tally.count();
         histogram!(names::COMMIT_BATCH_EVENTS).record(f64::from(written));
     }
 }

@@ -5,13 +5,14 @@
 //! deliveries into events, `due` takes up what failed before; `buffer` holds them, fair between
 //! tenants; `open` opens them, `lane` decides and commits, `suspects` finds what ends workers; `finish`
 //! publishes and acknowledges; `refill` and `upkeep` bring back what was lost on the way; `models` knows
-//! by which model each tenant is decided.
+//! by which model each tenant is decided, `budgets` who is stopped; `meters` counts what was written.
 //!
 //! # Decisions
 //! A lane takes what is there and never waits by a timer: with little traffic a batch is one event
 //! and latency pays nothing, under load batches grow by themselves while a commit is in flight.
 
 pub mod assign;
+mod budgets;
 mod buffer;
 mod decide;
 mod desk;
@@ -20,6 +21,7 @@ mod feed;
 mod finish;
 mod fleet;
 mod lane;
+mod meters;
 mod models;
 mod open;
 mod ownership;
@@ -37,9 +39,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::crypto::{Keyring, PackSeal, Packer};
-use crate::domain::{EventId, PartitionId, WorkerId};
+use crate::domain::{EventId, PartitionId, PriceList, WorkerId};
 use crate::ports::store::FleetConstants;
-use crate::ports::{ActiveVersions, Broker, Clock, ContextSource, Entropy, EventStore, Leases, Member, StoreError};
+use crate::ports::{
+    ActiveVersions, Broker, Clock, ContextSource, Entropy, EventStore, Leases, Member, Stops, StoreError,
+};
 
 /// What a worker stands on.
 #[derive(Clone)]
@@ -50,6 +54,10 @@ pub struct Parts {
     pub keyring: Arc<Keyring>,
     /// Which models are active, and what they are.
     pub versions: Arc<dyn ActiveVersions>,
+    /// Whose budget is used up.
+    pub stops: Arc<dyn Stops>,
+    /// What a decision costs.
+    pub prices: Arc<PriceList>,
     /// The queues.
     pub broker: Arc<dyn Broker>,
     /// Who owns what.
@@ -122,6 +130,8 @@ struct Shared {
     buffers: Vec<Arc<buffer::Buffer>>,
     mark: RwLock<EventId>,
     models: models::Models,
+    stopped: budgets::Stopped,
+    meters: meters::Meters,
 }
 
 impl Shared {
@@ -182,6 +192,8 @@ impl Worker {
             buffers: (0..limits.lanes.max(1)).map(|_| buffer()).collect(),
             mark: RwLock::new(mark),
             models: models::Models::new(),
+            stopped: budgets::Stopped::default(),
+            meters: meters::Meters::new(),
             constants,
             parts,
             limits,
@@ -205,6 +217,9 @@ impl Worker {
     /// When a lane can't be opened or has failed: the process must end, its partitions move on.
     pub async fn run(&self, stop: CancellationToken) -> Result<(), WorkerError> {
         let Some(watch) = models::first_look(Arc::clone(&self.shared), &stop).await else { return Ok(()) };
+        if !budgets::first_look(&self.shared, &stop).await {
+            return Ok(());
+        }
         let tasks = TaskTracker::new();
         let mut lanes = self.start_lanes(&tasks).await?;
         let upkeep = CancellationToken::new();
@@ -215,6 +230,7 @@ impl Worker {
         tasks.spawn(upkeep::report(shared(), upkeep.clone()));
         tasks.spawn(upkeep::ledger(shared(), upkeep.clone()));
         tasks.spawn(watch.run(upkeep.clone()));
+        tasks.spawn(budgets::watch(shared(), upkeep.clone()));
         let mut fleet = tokio::spawn(fleet::FleetTask::new(shared(), tasks.clone()).run(stop));
         let result = tokio::select! {
             biased;

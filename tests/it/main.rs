@@ -10,6 +10,7 @@ mod checkpoints_contract;
 mod cli;
 mod context_contract;
 mod core;
+mod costs_contract;
 mod fairness;
 mod fleet;
 mod fuzz;
