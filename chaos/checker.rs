@@ -281,6 +281,15 @@ mod tests {
     }
 
     #[test]
+    fn a_roll_up_that_is_not_the_sum_of_its_decisions_is_wrong() {
+        let mut verdict = Verdict::default();
+        verdict.costs(&[]);
+        assert!(verdict.wrong.is_empty());
+        verdict.costs(&["tenant-0 on 2026-11-22: (3,0,9) rolled up, (2,0,6) stored".into()]);
+        assert!(verdict.wrong.len() == 1 && verdict.wrong[0].contains("(3,0,9)"), "{:?}", verdict.wrong);
+    }
+
+    #[test]
     fn what_is_missing_or_undecided_is_lost() {
         assert_eq!(judged(&good()[..1]).lost, 1);
         let mut rows = good();

@@ -107,7 +107,7 @@ async fn everybody_sees_its_own_and_only_operators_set_budgets() {
                 api.get(&format!("{path}{}tenant=globex", if path.contains('?') { '&' } else { '?' }), &auth).await;
             match role {
                 "OPERATOR" => {
-                    assert!(foreign.status.is_success() && !foreign.text.contains("acme"), "{}", foreign.text)
+                    assert!(foreign.status.is_success() && !foreign.text.contains("acme"), "{}", foreign.text);
                 }
                 _ => assert_eq!(foreign.problem(), (403, "tenant-mismatch".into()), "{role} {path}"),
             }

@@ -64,7 +64,7 @@ async fn costs_are_shown_by_day_model_and_tenant() {
     fleet.office.charged("globex", after(0), "baseline@1", charge(0, 7)).await;
     let (exit, out, err) = fleet.run("costs show --by tenant").await;
     let want = "\
-TENANT  DECISIONS  TOKENS      COST
+TENANT  DECISIONS  TOKENS  COST
 acme            2    1200       2.5
 globex          1       0  0.000007
 2026-11-01 to 2026-11-21: 3 decisions, cost 2.500007

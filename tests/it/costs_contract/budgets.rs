@@ -7,7 +7,7 @@ use riskfleet::domain::{BudgetState, EventId, Month, Scope, TenantId};
 use riskfleet::governance::budgets::look;
 use riskfleet::ports::StoreError;
 use riskfleet::ports::costs::{BudgetAct, BudgetUse, Stop};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{audit, charge, set, terms};
 use crate::office::{At, Office, after, tenant};
@@ -49,9 +49,8 @@ pub(super) async fn a_budget_reads_back_and_each_change_is_chained(o: &Office) {
     assert_eq!(uses(o, &Scope::Fleet, month()).await, []);
     let state = |millionths: i64, stop: bool| json!({"monthly_micros": millionths, "warn_percent": 80, "stop": stop});
     let chained: Vec<_> = o.control("acme").await.into_iter().map(|body| (body.previous, body.new)).collect();
-    let want =
-        [(Value::Null, state(100, true)), (state(100, true), state(200, false)), (state(200, false), Value::Null)];
-    assert_eq!(chained, want.map(|(before, after)| (Some(before), Some(after))));
+    let (first, second) = (state(100, true), state(200, false));
+    assert_eq!(chained, [(None, Some(first.clone())), (Some(first), Some(second.clone())), (Some(second), None)]);
 }
 
 pub(super) async fn workers_hear_of_budgets_that_stop_and_of_this_month_only(o: &Office) {
