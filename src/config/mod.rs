@@ -119,6 +119,8 @@ pub struct Settings {
     /// Prices of single models.
     #[serde(default, deserialize_with = "prices::of_models")]
     pub model_prices: Option<ModelPrices>,
+    /// Seconds after which the audit is verified again; 0: never.
+    pub audit_verify_s: u64,
     /// Seconds after which an approval request is overdue; 0: never.
     pub approval_due_s: u64,
     /// Who decides an overdue one.
@@ -145,6 +147,8 @@ pub struct Settings {
     pub bulkhead_concurrent: usize,
     /// Calls of one dependency that wait.
     pub bulkhead_queued: usize,
+    /// Tenants that metrics show by their names.
+    pub metrics_tenants: usize,
     /// Log filter: a level, or several as `info,target=level`.
     pub log: String,
     /// How log lines are written.

@@ -267,6 +267,12 @@ const SETTINGS: &[Setting] = &[
         "prices of single models, of a decision and of 1,000 tokens, as fraud@3=0.01:0.002,fraud=0.02:0.001",
     ),
     setting(
+        "audit_verify_s",
+        Kind::Whole(0, 31_536_000),
+        Some("86400"),
+        "seconds after which the console verifies the whole audit again; `0`: never",
+    ),
+    setting(
         "approval_due_s",
         Kind::Whole(0, 31_536_000),
         Some("86400"),
@@ -328,6 +334,12 @@ const SETTINGS: &[Setting] = &[
         Kind::Whole(0, 100_000),
         Some("100"),
         "calls of a dependency that wait for these; beyond it they are refused",
+    ),
+    setting(
+        "metrics_tenants",
+        Kind::Whole(0, 1_000),
+        Some("50"),
+        "tenants that metrics show by their names, the busiest; all others are `other`",
     ),
     setting("log", Kind::Levels, Some("info"), "which log lines are written"),
     setting(

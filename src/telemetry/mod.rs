@@ -7,6 +7,9 @@ mod logs;
 pub mod metrics;
 pub mod models;
 pub mod names;
+mod process;
+mod tenants;
 
 pub use logs::{LogError, init_logs};
 pub use metrics::{Prometheus, Role};
+pub use tenants::{Happened, Tenants, tenants};

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use super::WiringError;
 use crate::config::{Settings, Sources, load};
 use crate::lifecycle::{install_crypto_provider, stop_on_signals};
-use crate::telemetry::{Prometheus, Role, init_logs};
+use crate::telemetry::{Prometheus, Role, init_logs, tenants};
 
 /// Runs a program until it ends or SIGTERM comes; says on standard error why it failed.
 ///
@@ -34,6 +34,7 @@ where
             (Err(e), _) => return refuse(&e, 1),
             (_, Err(e)) => return refuse(&e, 1),
         };
+        tenants().show(settings.metrics_tenants);
         tokio::spawn(prometheus.clone().upkeep(stop.clone()));
         match program(settings, prometheus, stop).await {
             Ok(()) => ExitCode::SUCCESS,

@@ -8,11 +8,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::WiringError;
 use super::guards::Guards;
 use super::identity::{authenticator, inbox_auth, refusals, secured};
-use super::proof::Signing;
-use super::vault;
+use super::proof::{self, Signing};
+use super::{WiringError, probes, vault};
 use crate::adapters::postgres::{self, PostgresStore};
 use crate::adapters::rabbitmq::{QueueKind, RabbitBroker, RabbitConfig};
 use crate::adapters::redis::{RedisConfig, RedisContext, RedisLeases, RedisRate};
@@ -26,13 +25,10 @@ use crate::ingest::file::{ImportOptions, Summary};
 use crate::ingest::{self, Door, Inbox, IngestLimits};
 use crate::lifecycle::{Bounded, SystemClock, SystemEntropy, serve};
 use crate::ports::leases::LeaseTtls;
-use crate::ports::{Broker, Clock, Entropy, EventStore, Leases, RateLimits, RateMeter, Registry, StoreError};
+use crate::ports::{Broker, Clock, Entropy, EventStore, RateLimits, RateMeter, Registry, StoreError};
 use crate::resilience::{Backoff, BulkheadRules, LocalRate, SharedRate};
 use crate::telemetry::{Prometheus, names};
 use crate::worker::{self, Worker, WorkerLimits};
-
-/// After which a dependency counts as away for `/health`.
-const PROBE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Unacknowledged inbox messages at most.
 const INBOX_PREFETCH: u16 = 1_000;
@@ -109,6 +105,7 @@ struct IngestParts {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     tasks: TaskTracker,
+    meter: Arc<dyn RateMeter>,
     circuits: Vec<Probe>,
 }
 
@@ -117,6 +114,7 @@ async fn start_ingest(settings: &Settings, stop: &CancellationToken) -> Result<I
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let store = Arc::new(open_store(settings).await?);
+    tokio::spawn(store.clone().watch_pools(stop.clone()));
     let broker = open_broker(settings, &entropy)?;
     // Without its guard: whoever waits for a store that comes up is not to be told to wait longer.
     wait_for_store(&*store, stop).await?;
@@ -126,17 +124,19 @@ async fn start_ingest(settings: &Settings, stop: &CancellationToken) -> Result<I
     let mut guards = Guards::new(settings, &clock);
     let (store, broker) = (guards.store(store), guards.broker(broker));
     let tasks = TaskTracker::new();
+    let meter = shared_rate(settings, &clock)?;
     let parts = ingest::Parts {
         store: Arc::clone(&store),
         keyring: Arc::clone(&keyring),
         broker: Arc::clone(&broker),
-        meter: shared_rate(settings, &clock)?,
+        meter: Arc::clone(&meter),
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
         limits: ingest_limits(settings),
     };
     let door = ingest::start(parts, stop, &tasks).await?;
-    Ok(IngestParts { door, store, keyring, registry, broker, clock, entropy, tasks, circuits: guards.probes() })
+    let circuits = guards.probes();
+    Ok(IngestParts { door, store, keyring, registry, broker, clock, entropy, tasks, meter, circuits })
 }
 
 /// The rates of tenants for all processes together, where there is a Redis to count them in.
@@ -207,7 +207,8 @@ pub(super) async fn ingest(
     };
     parts.tasks.spawn(ingest::consume_inbox(inbox, stop.clone()));
     // A broker that is away does not make ingest unready: events are accepted up to a bound.
-    let mut probes = vec![store_probe(&parts.store), broker_probe(&parts.broker, false)];
+    let mut probes = vec![probes::store(&parts.store), probes::broker(&parts.broker, false)];
+    probes.extend([probes::rates(&parts.meter), probes::backlog(&parts.store)]);
     probes.extend_from_slice(&parts.circuits);
     let state = ApiState {
         store: Arc::clone(&parts.store),
@@ -263,6 +264,7 @@ pub(super) async fn console(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let master = vault::master(&settings)?;
     let store = Arc::new(open_store(&settings).await?);
+    tokio::spawn(store.clone().watch_pools(stop.clone()));
     let registry: Arc<dyn Registry> = store.clone();
     let auth = authenticator(&settings, &registry, &clock, &stop)?;
     let listener = listen(&settings, &stop).await?;
@@ -274,7 +276,7 @@ pub(super) async fn console(
     let mut guards = Guards::new(&settings, &clock);
     let store = guards.store(store);
     let signing = Signing::in_console(&settings, (&store, &registry), &clock).await?;
-    let mut probes = vec![store_probe(&store)];
+    let mut probes = vec![probes::store(&store), probes::backlog(&store)];
     probes.extend(guards.probes());
     let refusals = refusals(&registry, &clock, &stop);
     let rules = approval_rules(&settings);
@@ -282,12 +284,16 @@ pub(super) async fn console(
     tasks.spawn(sweeper.run(stop.clone()));
     tasks.spawn(overdue::watch(registry.clone(), Arc::clone(&clock), rules, stop.clone()));
     tasks.spawn(budgets::watch(registry.clone(), Arc::clone(&clock), stop.clone()));
+    let public_key = signing.as_ref().map(|signing| signing.public_key);
+    if let Some(verifier) = proof::verifier(&settings, (&store, &registry), &clock, public_key) {
+        tasks.spawn(verifier.run(stop.clone()));
+    }
     let router = api::control_router(ApiState {
         store,
         keyring,
         registry,
         approvals: rules,
-        audit_key: signing.as_ref().map(|signing| signing.public_key),
+        audit_key: public_key,
         auth,
         clock,
         entropy: Arc::new(SystemEntropy),
@@ -333,6 +339,7 @@ pub(super) async fn worker(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let master = vault::master(&settings)?;
     let store = Arc::new(open_store(&settings).await?);
+    tokio::spawn(store.clone().watch_pools(stop.clone()));
     let broker = open_broker(&settings, &entropy)?;
     let redis = redis_config(&settings)?;
     let address = |e: crate::adapters::redis::BadAddress| WiringError::Address(e.to_string());
@@ -358,11 +365,12 @@ pub(super) async fn worker(
         broker: Arc::clone(&broker),
         leases: Arc::clone(&leases),
         context,
-        clock,
+        clock: Arc::clone(&clock),
         entropy,
     };
     let worker = Worker::new(parts, worker_limits(&settings, ttls.member)).await?;
-    let mut probes = vec![store_probe(&store), broker_probe(&broker, true), leases_probe(&leases)];
+    let mut probes = vec![probes::store(&store), probes::broker(&broker, true), probes::leases(&leases)];
+    probes.extend([probes::backlog(&store), probes::stages(&worker.load(), &clock)]);
     probes.extend(guards.probes());
     let serving = CancellationToken::new();
     let router = api::ops_router(probes, prometheus);
@@ -407,28 +415,4 @@ async fn listen(settings: &Settings, stop: &CancellationToken) -> Result<Bounded
     let address = settings.http_addr;
     let listener = TcpListener::bind(address).await.map_err(WiringError::io(format!("listen on {address}")))?;
     secured(listener, settings, stop)
-}
-
-pub(super) fn store_probe(store: &Arc<dyn EventStore>) -> Probe {
-    let store = Arc::clone(store);
-    Probe::new("database", true, PROBE_DEADLINE, move || {
-        let store = Arc::clone(&store);
-        async move { store.now().await.map(|_| ()).map_err(|e| e.to_string()) }
-    })
-}
-
-pub(super) fn broker_probe(broker: &Arc<dyn Broker>, required: bool) -> Probe {
-    let broker = Arc::clone(broker);
-    Probe::new("broker", required, PROBE_DEADLINE, move || {
-        let broker = Arc::clone(&broker);
-        async move { broker.ping().await.map_err(|e| e.to_string()) }
-    })
-}
-
-fn leases_probe(leases: &Arc<dyn Leases>) -> Probe {
-    let leases = Arc::clone(leases);
-    Probe::new("leases", false, PROBE_DEADLINE, move || {
-        let leases = Arc::clone(&leases);
-        async move { leases.members().await.map(|_| ()).map_err(|e| e.to_string()) }
-    })
 }

@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::identity::{authenticator, refusals, secured};
-use super::proof::Signing;
-use super::servers::{approval_rules, broker_probe, ingest_limits, local_rate, store_probe, sweeper, worker_limits};
-use super::{WiringError, contexts, demo, summary, vault};
+use super::proof::{self, Signing};
+use super::servers::{approval_rules, ingest_limits, local_rate, sweeper, worker_limits};
+use super::{WiringError, contexts, demo, probes, summary, vault};
 use crate::adapters::memory::broker::{MemoryBroker, MemoryLimits};
 use crate::adapters::memory::context::{ContextLimits, MemoryContext};
 use crate::adapters::memory::leases::MemoryLeases;
@@ -105,15 +105,14 @@ pub(super) async fn up(
         entropy,
         retention_days: settings.retention_days,
         limits: Limits::from(&settings),
-        probes: vec![store_probe(&store), broker_probe(&(broker.clone() as Arc<dyn Broker>), true)],
+        probes: probes::of_one_process(&store, &(broker.clone() as Arc<dyn Broker>)),
         prometheus,
         refusals: refusals(&registry, &clock, &stop),
     };
     let router = api::whole_router(state, door.clone());
     let server = tokio::spawn(serve(listener, router, stop.clone(), settings.drain_timeout()));
     let tls = settings.tls_cert_file.is_some();
-    tasks.spawn(overdue::watch(registry.clone(), Arc::clone(&clock), approval_rules(&settings), stop.clone()));
-    tasks.spawn(budgets::watch(registry.clone(), Arc::clone(&clock), stop.clone()));
+    govern(&settings, (&store, &registry), (&clock, signing.public_key), (&tasks, &stop));
     let proof = (registry, signing.public_key);
     let fleet = Fleet { store, proof, broker, clock, door, address, tls, data, workers: args.workers };
     summary::greet(&fleet);
@@ -133,6 +132,20 @@ pub(super) async fn up(
     }
     worked?;
     summary::farewell(&fleet, args.demo).await
+}
+
+/// Starts what a console does by itself, save for the notary and the sweep.
+fn govern(
+    settings: &Settings,
+    (store, registry): (&Arc<dyn EventStore>, &Arc<dyn Registry>),
+    (clock, public_key): (&Arc<dyn Clock>, [u8; 32]),
+    (tasks, stop): (&TaskTracker, &CancellationToken),
+) {
+    tasks.spawn(overdue::watch(registry.clone(), Arc::clone(clock), approval_rules(settings), stop.clone()));
+    tasks.spawn(budgets::watch(registry.clone(), Arc::clone(clock), stop.clone()));
+    if let Some(verifier) = proof::verifier(settings, (store, registry), clock, Some(public_key)) {
+        tasks.spawn(verifier.run(stop.clone()));
+    }
 }
 
 fn ingest_parts(

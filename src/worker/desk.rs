@@ -10,7 +10,7 @@ use super::buffer::{Content, Item};
 use super::decide::{Bench, Decided, Ready, Told};
 use super::lane::{store_backoff, wait_out};
 use crate::domain::context::Observation;
-use crate::domain::{EventId, FailureClass, Snapshot};
+use crate::domain::{EventId, Failure, FailureClass, Snapshot};
 use crate::ports::StoreError;
 use crate::ports::store::{NewDisposition, StoredEvent};
 
@@ -86,7 +86,7 @@ impl Desk {
                     prepared.dispositions.push(disposition);
                 }
                 Err(error) => {
-                    prepared.failed.push(Failed { stored: ready.stored, class: FailureClass::WorkflowError, error });
+                    prepared.failed.push(Failed { stored: ready.stored, class: Failure::Workflow.class(), error });
                 }
             }
         }

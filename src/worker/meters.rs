@@ -41,12 +41,12 @@ impl Meters {
 
 /// The costs of a batch by model.
 #[derive(Default)]
-pub(super) struct Tally<'a> {
+pub(super) struct Spending<'a> {
     of_models: BTreeMap<&'a str, (u64, u64, u64)>,
     stopped: u64,
 }
 
-impl<'a> Tally<'a> {
+impl<'a> Spending<'a> {
     /// Adds what was written, if it is a decision.
     pub(super) fn add(&mut self, item: &'a NewDisposition) {
         let Some((model, Charge { tokens, cost })) = item.charge() else { return };

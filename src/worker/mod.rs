@@ -21,6 +21,7 @@ mod feed;
 mod finish;
 mod fleet;
 mod lane;
+mod load;
 mod meters;
 mod models;
 mod open;
@@ -29,6 +30,7 @@ mod progress;
 mod queue;
 mod refill;
 mod suspects;
+mod tally;
 mod upkeep;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,6 +39,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+pub use load::LoadMeter;
 
 use crate::crypto::{Keyring, PackSeal, Packer};
 use crate::domain::{EventId, PartitionId, PriceList, WorkerId};
@@ -132,6 +136,7 @@ struct Shared {
     models: models::Models,
     stopped: budgets::Stopped,
     meters: meters::Meters,
+    load: Arc<load::LoadMeter>,
 }
 
 impl Shared {
@@ -194,6 +199,7 @@ impl Worker {
             models: models::Models::new(),
             stopped: budgets::Stopped::default(),
             meters: meters::Meters::new(),
+            load: Arc::default(),
             constants,
             parts,
             limits,
@@ -204,6 +210,11 @@ impl Worker {
     /// Its boot id.
     pub fn id(&self) -> WorkerId {
         self.shared.member.id
+    }
+
+    /// What it has done of late.
+    pub fn load(&self) -> Arc<LoadMeter> {
+        Arc::clone(&self.shared.load)
     }
 
     /// The partitions that it owns now.
