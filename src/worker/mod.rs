@@ -228,9 +228,7 @@ impl Worker {
     /// When a lane can't be opened or has failed: the process must end, its partitions move on.
     pub async fn run(&self, stop: CancellationToken) -> Result<(), WorkerError> {
         let Some(watch) = models::first_look(Arc::clone(&self.shared), &stop).await else { return Ok(()) };
-        if !budgets::first_look(&self.shared, &stop).await {
-            return Ok(());
-        }
+        let Some(spending) = budgets::first_look(Arc::clone(&self.shared), &stop).await else { return Ok(()) };
         let tasks = TaskTracker::new();
         let mut lanes = self.start_lanes(&tasks).await?;
         let upkeep = CancellationToken::new();
@@ -241,7 +239,7 @@ impl Worker {
         tasks.spawn(upkeep::report(shared(), upkeep.clone()));
         tasks.spawn(upkeep::ledger(shared(), upkeep.clone()));
         tasks.spawn(watch.run(upkeep.clone()));
-        tasks.spawn(budgets::watch(shared(), upkeep.clone()));
+        tasks.spawn(spending.run(upkeep.clone()));
         let mut fleet = tokio::spawn(fleet::FleetTask::new(shared(), tasks.clone()).run(stop));
         let result = tokio::select! {
             biased;

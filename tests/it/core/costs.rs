@@ -119,7 +119,10 @@ async fn nothing_is_spent_before_the_first_look_at_budgets() {
     let budgets = Arc::new(Budgets::default());
     let fleet = Fleet { stops: budgets.clone(), prices: prices(), ..Fleet::start().await };
     budgets.away.store(true, Ordering::SeqCst);
-    budgets.set(&["tenant-1"]);
+    // On the third page.
+    let mut names: Vec<String> = (0..1_100).map(|n| format!("bulk-{n:04}")).collect();
+    names.push("tenant-1".into());
+    budgets.set(&names.iter().map(String::as_str).collect::<Vec<_>>());
     super::submit(&fleet, 0, 14).await;
     let stop = CancellationToken::new();
     let worker = fleet.worker(&stop).await;
@@ -128,6 +131,8 @@ async fn nothing_is_spent_before_the_first_look_at_budgets() {
     budgets.away.store(false, Ordering::SeqCst);
     fleet.all_decided(14).await;
     assert!(is_stopped(&fleet.charged(15).await.0) && !is_stopped(&fleet.charged(16).await.0));
+    budgets.set(&["bulk-0007"]);
+    fleet.until_stopped(22, false).await;
     stop.cancel();
     worker.await.expect("drained");
 }
