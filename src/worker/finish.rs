@@ -41,7 +41,7 @@ impl Finished {
         let done = |(item, verdict): (NewDisposition, Committed)| {
             let NewDisposition { event, tenant, partition, disposition, audit: _ } = item;
             let told = match disposition {
-                Disposition::Decided { timings, .. } => texts.remove(&event).map(|text| (text, timings)),
+                Disposition::Decided { timings, .. } => texts.remove(&event).map(|told| (told.text, timings)),
                 Disposition::Dead { .. } => None,
             };
             Done { event, tenant, partition, verdict, told }

@@ -107,7 +107,7 @@ impl LaneTask {
             }
             match self.try_commit(&batch).await {
                 Ok(verdicts) => {
-                    tally::committed(&self.shared, &batch, &verdicts);
+                    tally::committed(&self.shared, (&batch, &verdicts), texts);
                     let own = batch.items.iter().filter_map(|i| Some((i.event, items.remove(&i.event)?))).collect();
                     self.finisher.finish(Finished::new(batch, verdicts, own, texts)).await;
                 }

@@ -11,6 +11,7 @@ mod cli;
 mod context_contract;
 mod core;
 mod deploy;
+mod costs_contract;
 mod fairness;
 mod fleet;
 mod fuzz;
