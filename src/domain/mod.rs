@@ -27,6 +27,7 @@ pub mod scaling;
 pub mod scope;
 pub mod status;
 pub mod time;
+pub mod trace;
 pub mod version;
 
 pub use approval::{ApprovalRules, Verdict};
@@ -41,3 +42,4 @@ pub use keys::{ApiKey, KeyId};
 pub use role::{Permission, Role};
 pub use scope::Scope;
 pub use status::Status;
+pub use trace::{SpanId, TraceContext, TraceId};

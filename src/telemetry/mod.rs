@@ -1,4 +1,4 @@
-//! What a process tells about itself: logs on stderr, metrics for Prometheus.
+//! What a process tells about itself: logs on stderr, metrics for Prometheus, traces for a collector.
 //!
 //! Never personal data, never a secret, never a label whose values a caller chooses.
 
@@ -6,6 +6,8 @@ mod lines;
 mod logs;
 pub mod metrics;
 pub mod names;
+pub mod traces;
 
 pub use logs::{LogError, init_logs};
 pub use metrics::{Prometheus, Role};
+pub use traces::Traces;

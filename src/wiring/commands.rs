@@ -81,7 +81,7 @@ fn up(said: Said<'_>, args: Up) -> ExitCode {
     // It goes over every other source, so that what an address needs is checked for this one.
     sources.flags.push(("http_addr".to_owned(), args.http.to_string()));
     let data = said.source.data.clone();
-    program::run(&sources, Role::All, |settings, prometheus, stop| single::up(settings, data, args, prometheus, stop))
+    program::run(&sources, Role::All, |settings, telemetry, stop| single::up(settings, data, args, telemetry, stop))
 }
 
 /// Every other command.

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::identity::{authenticator, refusals, secured};
+use super::program::Telemetry;
 use super::proof::Signing;
 use super::servers::{approval_rules, broker_probe, ingest_limits, local_rate, store_probe, sweeper, worker_limits};
 use super::{WiringError, contexts, demo, summary, vault};
@@ -27,7 +28,7 @@ use crate::ingest::{self, Door};
 use crate::lifecycle::{SystemClock, SystemEntropy, serve};
 use crate::ports::leases::LeaseTtls;
 use crate::ports::{Broker, Clock, ContextSource, Entropy, EventStore, Leases, Registry};
-use crate::telemetry::Prometheus;
+use crate::telemetry::Traces;
 use crate::worker::{self, Worker, WorkerError};
 
 /// Where an `up` fleet lives when nothing is said.
@@ -67,7 +68,7 @@ pub(super) async fn up(
     mut settings: Settings,
     data: Option<PathBuf>,
     args: Up,
-    prometheus: Prometheus,
+    telemetry: Telemetry,
     stop: CancellationToken,
 ) -> Result<(), WiringError> {
     let data = data.unwrap_or_else(|| DEFAULT_DATA.into());
@@ -88,12 +89,14 @@ pub(super) async fn up(
     let tasks = TaskTracker::new();
     let signing = Signing::in_folder(&settings, (&data, &*entropy), (&store, &registry), &clock).await?;
     let stop_ingest = CancellationToken::new();
-    let parts = ingest_parts(&settings, (&store, &keyring, &broker), &clock, &entropy);
+    let traces = &telemetry.traces;
+    let parts = ingest_parts(&settings, (&store, &keyring, &broker), (&clock, &entropy, traces));
     let door = ingest::start(parts, &stop_ingest, &tasks).await?;
     let stop_workers = CancellationToken::new();
     tasks.spawn(sweeper.run(stop_ingest.clone()));
     let workers =
-        start_workers(&settings, &args, (&sqlite, &keyring, &broker), (&clock, &entropy), &stop_workers).await?;
+        start_workers(&settings, &args, (&sqlite, &keyring, &broker), (&clock, &entropy, traces), &stop_workers)
+            .await?;
     let state = ApiState {
         store: Arc::clone(&store),
         keyring,
@@ -106,8 +109,9 @@ pub(super) async fn up(
         retention_days: settings.retention_days,
         limits: Limits::from(&settings),
         probes: vec![store_probe(&store), broker_probe(&(broker.clone() as Arc<dyn Broker>), true)],
-        prometheus,
+        prometheus: telemetry.prometheus,
         refusals: refusals(&registry, &clock, &stop),
+        traces: telemetry.traces,
     };
     let router = api::whole_router(state, door.clone());
     let server = tokio::spawn(serve(listener, router, stop.clone(), settings.drain_timeout()));
@@ -137,8 +141,7 @@ pub(super) async fn up(
 fn ingest_parts(
     settings: &Settings,
     (store, keyring, broker): (&Arc<dyn EventStore>, &Arc<Keyring>, &Arc<MemoryBroker>),
-    clock: &Arc<dyn Clock>,
-    entropy: &Arc<dyn Entropy>,
+    (clock, entropy, traces): (&Arc<dyn Clock>, &Arc<dyn Entropy>, &Traces),
 ) -> ingest::Parts {
     ingest::Parts {
         store: Arc::clone(store),
@@ -147,6 +150,7 @@ fn ingest_parts(
         meter: Arc::new(local_rate(settings, clock)),
         clock: Arc::clone(clock),
         entropy: Arc::clone(entropy),
+        traces: traces.clone(),
         limits: ingest_limits(settings),
     }
 }
@@ -208,7 +212,7 @@ async fn start_workers(
     settings: &Settings,
     args: &Up,
     (store, keyring, broker): (&Arc<SqliteStore>, &Arc<Keyring>, &Arc<MemoryBroker>),
-    (clock, entropy): (&Arc<dyn Clock>, &Arc<dyn Entropy>),
+    (clock, entropy, traces): (&Arc<dyn Clock>, &Arc<dyn Entropy>, &Traces),
     stop: &CancellationToken,
 ) -> Result<JoinSet<Result<(), WorkerError>>, WiringError> {
     let leases: Arc<dyn Leases> = Arc::new(MemoryLeases::new(LeaseTtls::default(), Arc::clone(clock)));
@@ -226,6 +230,7 @@ async fn start_workers(
             context: Arc::clone(&context),
             clock: Arc::clone(clock),
             entropy: Arc::clone(entropy),
+            traces: traces.clone(),
         };
         let mut limits = worker_limits(settings, Duration::ZERO);
         limits.turn = TURN;

@@ -10,6 +10,7 @@ use super::Shared;
 use super::buffer::{Content, Item};
 use super::decide::{Bench, Decided, Ready};
 use super::lane::{store_backoff, wait_out};
+use super::traced::Spans;
 use crate::domain::context::Observation;
 use crate::domain::{EventId, FailureClass, Snapshot};
 use crate::ports::StoreError;
@@ -34,6 +35,8 @@ pub(super) struct Prepared {
     pub(super) settled: Vec<EventId>,
     /// Events on which the workflow has failed.
     pub(super) failed: Vec<Failed>,
+    /// What the traced ones among them hang on.
+    spans: Spans,
 }
 
 /// An event that could not be decided this time.
@@ -52,6 +55,7 @@ impl Desk {
         let (mut given, mut asked) = (Vec::new(), Vec::new());
         let mut seen = HashSet::with_capacity(items.len());
         let mark = self.shared.mark();
+        let mut prepared = Prepared { spans: Spans::of(items), ..Prepared::default() };
         for item in items {
             let id = item.id();
             if !seen.insert(id) {
@@ -65,8 +69,7 @@ impl Desk {
         }
         let stored = if asked.is_empty() { Vec::new() } else { self.shared.parts.store.pending_of(&asked).await? };
         let found: HashSet<EventId> = stored.iter().map(|e| e.id).collect();
-        let settled = asked.into_iter().filter(|id| !found.contains(id)).collect();
-        let mut prepared = Prepared { settled, ..Prepared::default() };
+        prepared.settled = asked.into_iter().filter(|id| !found.contains(id)).collect();
         given.extend(stored);
         let ready = self.open(given, &mut prepared).await?;
         self.run(ready, &mut prepared).await;
@@ -78,9 +81,12 @@ impl Desk {
         let clock = &self.shared.parts.clock;
         let stopwatch = || clock.elapsed();
         let (bench, in_force) = (self.bench(&stopwatch), self.shared.models.current());
+        let traces = &self.shared.parts.traces;
         for (ready, context) in given.into_iter().zip(&contexts) {
+            let began = traces.moment();
             match bench.decide(&ready, context, in_force.of(&ready.event.body.tenant_id)) {
                 Ok(Decided { disposition, text }) => {
+                    prepared.spans.decided(traces, began, &disposition);
                     prepared.texts.insert(disposition.event, text);
                     prepared.dispositions.push(disposition);
                 }

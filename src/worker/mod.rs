@@ -5,7 +5,7 @@
 //! deliveries into events, `due` takes up what failed before; `buffer` holds them, fair between
 //! tenants; `open` opens them, `lane` decides and commits, `suspects` finds what ends workers; `finish`
 //! publishes and acknowledges; `refill` and `upkeep` bring back what was lost on the way; `models` knows
-//! by which model each tenant is decided.
+//! by which model each tenant is decided; `traced` tells of traced events.
 //!
 //! # Decisions
 //! A lane takes what is there and never waits by a timer: with little traffic a batch is one event
@@ -27,6 +27,7 @@ mod progress;
 mod queue;
 mod refill;
 mod suspects;
+mod traced;
 mod upkeep;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,6 +41,7 @@ use crate::crypto::{Keyring, PackSeal, Packer};
 use crate::domain::{EventId, PartitionId, WorkerId};
 use crate::ports::store::FleetConstants;
 use crate::ports::{ActiveVersions, Broker, Clock, ContextSource, Entropy, EventStore, Leases, Member, StoreError};
+use crate::telemetry::Traces;
 
 /// What a worker stands on.
 #[derive(Clone)]
@@ -60,6 +62,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// What is told of traced events.
+    pub traces: Traces,
 }
 
 /// The bounds of a worker.

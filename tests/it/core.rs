@@ -110,6 +110,7 @@ impl Fleet {
             meter: Arc::new(LocalRate::new(rates, 100, clock.clone())),
             clock: clock.clone(),
             entropy: Arc::new(SystemEntropy),
+            traces: riskfleet::telemetry::Traces::off(),
             limits,
         };
         let door = ingest::start(parts, &stop, &TaskTracker::new()).await.expect("the store is there");
@@ -132,6 +133,7 @@ impl Fleet {
             context: self.context.clone(),
             clock,
             entropy: Arc::new(SystemEntropy),
+            traces: riskfleet::telemetry::Traces::off(),
         };
         let limits = WorkerLimits {
             prefetch: 16,
