@@ -89,14 +89,12 @@ pub(super) async fn up(
     let tasks = TaskTracker::new();
     let signing = Signing::in_folder(&settings, (&data, &*entropy), (&store, &registry), &clock).await?;
     let stop_ingest = CancellationToken::new();
-    let traces = &telemetry.traces;
-    let parts = ingest_parts(&settings, (&store, &keyring, &broker), (&clock, &entropy, traces));
+    let with = (&clock, &entropy, &telemetry.traces);
+    let parts = ingest_parts(&settings, (&store, &keyring, &broker), with);
     let door = ingest::start(parts, &stop_ingest, &tasks).await?;
     let stop_workers = CancellationToken::new();
     tasks.spawn(sweeper.run(stop_ingest.clone()));
-    let workers =
-        start_workers(&settings, &args, (&sqlite, &keyring, &broker), (&clock, &entropy, traces), &stop_workers)
-            .await?;
+    let workers = start_workers(&settings, &args, (&sqlite, &keyring, &broker), with, &stop_workers).await?;
     let state = ApiState {
         store: Arc::clone(&store),
         keyring,
@@ -130,12 +128,17 @@ pub(super) async fn up(
     let worked = ended.last().await;
     // Behind the last decision: it signs that too.
     signing.end(settings.drain_timeout()).await;
-    tasks.close();
-    if tokio::time::timeout(settings.drain_timeout(), tasks.wait()).await.is_err() {
-        tracing::warn!("ended with packs on their way; the outbox keeps them");
-    }
+    last_packs(&tasks, settings.drain_timeout()).await;
     worked?;
     summary::farewell(&fleet, args.demo).await
+}
+
+/// Waits for what is on its way to the broker.
+async fn last_packs(tasks: &TaskTracker, within: Duration) {
+    tasks.close();
+    if tokio::time::timeout(within, tasks.wait()).await.is_err() {
+        tracing::warn!("ended with packs on their way; the outbox keeps them");
+    }
 }
 
 fn ingest_parts(

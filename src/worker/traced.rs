@@ -177,3 +177,6 @@ fn verdict_text(verdict: Committed) -> &'static str {
         Committed::Fenced => "fenced",
     }
 }
+
+#[cfg(test)]
+mod tests;

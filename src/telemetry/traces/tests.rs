@@ -31,15 +31,18 @@ impl Clock for Hand {
     }
 }
 
-/// Counts up, so that ids differ and percentages come out exactly.
+/// The same bits in every run (SplitMix64, Steele and others 2014).
 #[derive(Default)]
 struct Counting(Mutex<u128>);
 
 impl Entropy for Counting {
     fn bits(&self) -> u128 {
         let mut next = self.0.lock().expect("held");
-        *next += 1;
-        *next
+        *next += 0x9e37_79b9_7f4a_7c15;
+        let mut z = *next as u64;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        u128::from(z ^ (z >> 31))
     }
 }
 
