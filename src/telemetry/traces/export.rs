@@ -188,7 +188,7 @@ impl Exporter {
     }
 }
 
-/// What is not read was taken: the status says so.
+/// What a collector says beside its good status, if that is not too much to be read.
 async fn rejected(mut answer: Response) -> u64 {
     let mut text = Vec::new();
     while let Ok(Some(chunk)) = answer.chunk().await {
@@ -197,6 +197,34 @@ async fn rejected(mut answer: Response) -> u64 {
         }
         text.extend_from_slice(&chunk);
     }
-    let read = ExportTraceServiceResponse::decode(text.as_slice()).ok().and_then(|answer| answer.partial_success);
+    rejected_of(&text)
+}
+
+/// What can't be read refuses nothing: the status says that the spans were taken.
+fn rejected_of(text: &[u8]) -> u64 {
+    let read = ExportTraceServiceResponse::decode(text).ok().and_then(|answer| answer.partial_success);
     read.map_or(0, |partial| u64::try_from(partial.rejected_spans).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
+
+    #[test]
+    fn what_a_collector_refuses_of_a_request_is_counted() {
+        let answer = |rejected_spans| {
+            let partial_success = Some(ExportTracePartialSuccess { rejected_spans, error_message: "why".into() });
+            ExportTraceServiceResponse { partial_success }.encode_to_vec()
+        };
+        assert_eq!([answer(5), answer(0), answer(-1)].map(|text| rejected_of(&text)), [5, 0, 0]);
+        assert_eq!((rejected_of(b""), rejected_of(b"<html>")), (0, 0));
+    }
+
+    #[test]
+    fn only_what_may_pass_is_sent_again() {
+        let passes = |status: u16| ExportError::Answered(StatusCode::from_u16(status).expect("a status")).passes();
+        assert!([429, 502, 503, 504].into_iter().all(passes));
+        assert!(![301, 400, 401, 404, 413, 500, 501].into_iter().any(passes));
+    }
 }
