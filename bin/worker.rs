@@ -15,8 +15,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct Args {
     #[command(flatten)]
     settings: Flags,
+    /// End, as by SIGTERM, when standard input is closed: with whoever has started it
+    #[arg(long)]
+    until_stdin_closes: bool,
 }
 
 fn main() -> ExitCode {
-    commands::worker(&Args::parse().settings)
+    let args = Args::parse();
+    commands::worker(&args.settings, args.until_stdin_closes)
 }

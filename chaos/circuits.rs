@@ -104,7 +104,7 @@ async fn ingest_answers_at_once_while_its_store_is_away_and_takes_events_again_b
         quickest = quickest.min(began.elapsed());
     }
     assert!(quickest < Duration::from_millis(500), "a refusal took {quickest:?}");
-    until_shown(&ingest, "down", "database circuit").await;
+    until_shown(&ingest, "error", "database circuit").await;
     until_circuit(&worker, "database", true).await;
 
     proxy.set(Mode::Pass);

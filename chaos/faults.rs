@@ -8,6 +8,7 @@ mod long;
 mod probes;
 mod scene;
 mod stores;
+mod supervisor;
 
 use std::time::{Duration, Instant};
 

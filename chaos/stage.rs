@@ -74,6 +74,8 @@ pub(crate) struct Stage {
     mutant: Option<&'static str>,
     started: usize,
     servers: Addresses,
+    /// Keeps workers of its own, which end with it.
+    supervisor: Option<Process>,
 }
 
 /// Where the servers are.
@@ -111,6 +113,7 @@ impl Stage {
             mutant,
             started: 0,
             servers,
+            supervisor: None,
         };
         stage.operate(&["migrate"])?;
         Ok(stage)
@@ -169,6 +172,20 @@ impl Stage {
             self.learn_ids().await?;
         }
         Ok(first)
+    }
+
+    /// Starts a supervisor of workers, `riskfleet ARGS`.
+    pub(crate) fn supervise(&mut self, args: &[&str]) -> anyhow::Result<()> {
+        let settings = self.settings(&self.servers.postgres, &self.servers.redis, &self.servers.rabbit);
+        let process = Process::start("supervisor", Program::Operator, args, &settings, &self.dir);
+        self.servers.started.note(process.pid(), &self.rows.ns)?;
+        self.supervisor = Some(process);
+        Ok(())
+    }
+
+    /// What the supervisor and its workers have written.
+    pub(crate) fn supervisor_log(&self) -> Option<PathBuf> {
+        self.supervisor.is_some().then(|| self.dir.join("supervisor.log"))
     }
 
     async fn spawn(&mut self, program: Program) -> Member {
@@ -292,6 +309,10 @@ impl Stage {
     /// Where logs or metrics of any member hold a text.
     pub(crate) async fn spoken(&mut self, text: &str) -> Vec<String> {
         let mut found = Vec::new();
+        let supervised = self.supervisor_log().and_then(|log| std::fs::read_to_string(log).ok());
+        if let Some(line) = supervised.iter().flat_map(|log| log.lines()).find(|line| line.contains(text)) {
+            found.push(format!("the log of the supervisor: {line}"));
+        }
         for at in 0..self.members.len() {
             let log = std::fs::read(self.log_path(at)).unwrap_or_default();
             if let Some(line) = String::from_utf8_lossy(&log).lines().find(|line| line.contains(text)) {
@@ -305,9 +326,20 @@ impl Stage {
         found
     }
 
+    /// Its workers drain, and it ends behind the last.
+    async fn end_supervisor(&mut self) {
+        let Some(mut supervisor) = self.supervisor.take() else { return };
+        supervisor.signal("TERM");
+        let until = Instant::now() + Duration::from_secs(40);
+        while supervisor.runs() && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Takes the members, the schema and the logs away. The broker's queues are the caller's.
     pub(crate) async fn strike(mut self, keep_logs: bool) {
         self.members.clear();
+        self.end_supervisor().await;
         let drop = AssertSql(format!("DROP SCHEMA IF EXISTS {} CASCADE", self.rows.ns));
         let _ = sqlx::query(drop.sql()).execute(&self.rows.pool).await;
         let roles = AssertSql(format!("DROP ROLE IF EXISTS {0}_api, {0}_worker, {0}_retention", self.rows.ns));

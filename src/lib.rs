@@ -18,7 +18,7 @@
 //!
 //! `bin → wiring → {roles, adapters} → {pipeline, resilience, crypto} → ports → domain`
 //!
-//! Roles ([`ingest`], [`worker`], [`api`], [`governance`], [`cli`]) and [`adapters`] (Postgres, SQLite, RabbitMQ,
+//! Roles ([`ingest`], [`worker`], [`api`], [`governance`], [`autoscale`], [`cli`]) and [`adapters`] (Postgres, SQLite, RabbitMQ,
 //! Redis, memory) never name each other; only [`wiring`] names both. [`config`], [`telemetry`] and
 //! [`lifecycle`] are foundations, and [`mutants`] (deliberate defects, in test builds only). [`domain`] is types and rules without a clock or a runtime.
 //!
@@ -69,6 +69,7 @@
 
 pub mod adapters;
 pub mod api;
+pub mod autoscale;
 pub mod cli;
 pub mod config;
 pub mod crypto;

@@ -54,6 +54,8 @@ servers_missing() {
   if [[ -z "${RISKFLEET_TEST_AMQP_URL:-}" ]]; then
     [[ -n "$(servers_rabbit_sbin)" ]] && command -v epmd >/dev/null && command -v erl >/dev/null || missing+=(rabbitmq-server)
   fi
+  # Without it the test that scrapes a fleet says "skipped".
+  [[ "$(id -u)" != 0 ]] || command -v prometheus >/dev/null || missing+=(prometheus)
   # The fleet test drives a Python producer in an environment of its own.
   python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || missing+=(python3-venv)
   echo "${missing[*]}"

@@ -4,7 +4,7 @@ use futures::future::LocalBoxFuture;
 use riskfleet::mutants::Mutant;
 
 use super::scene::Scene;
-use super::{brokers, fleets, probes, stores};
+use super::{brokers, fleets, probes, stores, supervisor};
 
 /// A fault: what is done to a fleet under load, up to its end.
 pub(super) struct Fault {
@@ -51,7 +51,7 @@ impl Fault {
 }
 
 /// Every fault.
-pub(super) static FAULTS: [Fault; 41] = [
+pub(super) static FAULTS: [Fault; 42] = [
     fault("none", |s| Box::pin(fleets::none(s))).members(2, 2),
     fault("worker: SIGKILL", |s| Box::pin(fleets::kill_worker(s))).short().drawn(),
     fault("worker: SIGSTOP 5 s", |s| Box::pin(fleets::pause_worker(s, 5))).drawn(),
@@ -88,6 +88,7 @@ pub(super) static FAULTS: [Fault; 41] = [
     // The flood is the fleet's to bear, and its making the machine's: a calmer load leaves room for it.
     fault("a tenant floods at 100 times", |s| Box::pin(fleets::flood(s))).rate(300),
     fault("rolling restart", |s| Box::pin(fleets::rolling_restart(s))),
+    fault("a supervisor: 1 to 4 to 1 workers", |s| Box::pin(supervisor::follow(s))).short().members(2, 0),
     fault("2 to 8 to 3 workers", |s| Box::pin(fleets::scale(s))).members(2, 2),
     fault("commits that hang", |s| Box::pin(probes::commits_hang(s))).members(1, 1).unloaded(),
     fault("confirms that stay out", |s| Box::pin(probes::confirms_stay_out(s))).members(1, 1).unloaded(),

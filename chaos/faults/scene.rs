@@ -74,7 +74,9 @@ impl<'s> Scene<'s> {
         // Workers first: they wait for a membership to run out before they claim.
         stage.add(Program::Worker, fault.workers).await?;
         stage.add(Program::Ingest, fault.ingests).await?;
-        stage.until_owned(Duration::from_secs(60)).await?;
+        if fault.workers > 0 {
+            stage.until_owned(Duration::from_secs(60)).await?;
+        }
         let rate = fault.rate.unwrap_or(size.rate);
         let events = if fault.loaded { size.events * rate as usize / size.rate as usize } else { 0 };
         let plan = Plan { rate, events, batch_max: 50, seed };

@@ -11,9 +11,9 @@ use riskfleet::domain::AuditBody;
 use riskfleet::domain::version::VersionKey;
 use riskfleet::domain::{Epoch, EventId, IdempotencyKey, Outcome, PartitionId, Scope, TenantId, WorkerId};
 use riskfleet::ports::store::{
-    Accepted, AuditCursor, AuditLine, CommitBatch, Committed, DeadAct, DeadFilter, DeadLetter, Disposition, DueRetry,
-    EventFilter, EventRecord, EventSummary, FleetConstants, FleetStatus, Ledger, Mark, MarkBatch, NewEvent, OutboxKind,
-    OutboxRow, RetryBatch, StoredEvent, WorkerRow,
+    Accepted, AuditCursor, AuditLine, Backlog, CommitBatch, Committed, DeadAct, DeadFilter, DeadLetter, Disposition,
+    DueRetry, EventFilter, EventRecord, EventSummary, FleetConstants, FleetStatus, Ledger, Mark, MarkBatch, NewEvent,
+    OutboxKind, OutboxRow, RetryBatch, StoredEvent, WorkerRow,
 };
 use riskfleet::ports::versions::{Activation, StoredVersion};
 use riskfleet::ports::{ActiveVersions, EventStore, Lane, StoreError};
@@ -224,6 +224,10 @@ impl EventStore for SimStore {
 
     async fn audit_page(&self, after: Option<&AuditCursor>, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
         self.ask("audit page".into(), self.inner().audit_page(after, limit)).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        self.ask("backlog".into(), self.inner().backlog()).await
     }
 
     async fn ledger(&self) -> Result<Ledger, StoreError> {

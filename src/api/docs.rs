@@ -156,7 +156,7 @@ impl IntoResponses for ActProblems {
     }
 }
 
-/// Refusals of the route that shows the fleet.
+/// Refusals of the routes that show the fleet.
 pub(super) struct FleetProblems;
 
 impl IntoResponses for FleetProblems {

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use futures::future::{BoxFuture, join_all};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,10 @@ use super::json;
 /// How long an answer is given again without asking: many may ask.
 const FRESH: Duration = Duration::from_secs(1);
 
-type Check = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+/// Figures that a check gives, by their names.
+pub type Figures = Vec<(&'static str, f64)>;
+
+type Check = Arc<dyn Fn() -> BoxFuture<'static, Result<Figures, String>> + Send + Sync>;
 
 /// One dependency that can be asked whether it answers.
 #[derive(Clone)]
@@ -39,19 +43,33 @@ impl Probe {
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), String>> + Send + 'static,
     {
-        Self { name, required, deadline, check: Arc::new(move || Box::pin(check())) }
+        let check = move || -> BoxFuture<'static, Result<Figures, String>> {
+            let asked = check();
+            Box::pin(async move { asked.await.map(|()| Figures::new()) })
+        };
+        Self { name, required, deadline, check: Arc::new(check) }
+    }
+
+    /// A probe that measures, and is not required: its error says what is wrong with what it measured.
+    pub fn measuring<F, Fut>(name: &'static str, deadline: Duration, check: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Figures, String>> + Send + 'static,
+    {
+        Self { name, required: false, deadline, check: Arc::new(move || Box::pin(check())) }
     }
 
     async fn ask(&self) -> Answer {
         let asked = Instant::now();
         let answer = tokio::time::timeout(self.deadline, (self.check)()).await;
-        let error = match answer {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error),
-            Err(_) => Some(format!("no answer within {:?}", self.deadline)),
+        let (figures, error) = match answer {
+            Ok(Ok(figures)) => (figures, None),
+            Ok(Err(error)) => (Figures::new(), Some(error)),
+            Err(_) => (Figures::new(), Some(format!("no answer within {:?}", self.deadline))),
         };
+        let figures = figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let millis = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Answer { name: self.name, required: self.required, ok: error.is_none(), millis, error }
+        Answer { name: self.name, required: self.required, ok: error.is_none(), millis, figures, error }
     }
 }
 
@@ -62,7 +80,11 @@ pub(super) struct Answer {
     /// Whether the process can't work without it.
     required: bool,
     ok: bool,
+    /// How long it took to answer.
     millis: u64,
+    /// What was measured, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    figures: BTreeMap<String, f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -70,8 +92,11 @@ pub(super) struct Answer {
 /// The state of the process.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(super) struct Health {
-    /// `ok`; `degraded` when something optional is away; `down` when something required is.
+    /// `ok`; `degraded` when something is not as it should be; `error` when something required is away.
     status: &'static str,
+    /// What is not as it should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     /// The program's.
     version: &'static str,
     checks: Vec<Answer>,
@@ -81,15 +106,18 @@ impl Health {
     fn of(checks: Vec<Answer>) -> Self {
         let away = |required: bool| checks.iter().any(|a| !a.ok && a.required == required);
         let status = match (away(true), away(false)) {
-            (true, _) => "down",
+            (true, _) => "error",
             (false, true) => "degraded",
             (false, false) => "ok",
         };
-        Self { status, version: env!("CARGO_PKG_VERSION"), checks }
+        let wrong: Vec<String> =
+            checks.iter().filter_map(|a| Some(format!("{}: {}", a.name, a.error.as_ref()?))).collect();
+        let reason = (!wrong.is_empty()).then(|| wrong.join("; "));
+        Self { status, reason, version: env!("CARGO_PKG_VERSION"), checks }
     }
 
     fn answer(&self) -> Response {
-        let code = if self.status == "down" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+        let code = if self.status == "error" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
         json(code, self)
     }
 }
@@ -97,20 +125,16 @@ impl Health {
 /// When, and what was answered.
 type Asked = (Instant, Vec<Answer>);
 
-/// The probes of a process, with the last answers.
+/// Probes that are asked together, with the last answers.
 #[derive(Clone)]
-pub(super) struct Probes {
+struct Group {
     probes: Arc<[Probe]>,
     fresh: Duration,
     last: Arc<Mutex<Option<Asked>>>,
 }
 
-impl Probes {
-    pub(super) fn new(probes: Vec<Probe>) -> Self {
-        Self::fresh_for(FRESH, probes)
-    }
-
-    fn fresh_for(fresh: Duration, probes: Vec<Probe>) -> Self {
+impl Group {
+    fn new(fresh: Duration, probes: Vec<Probe>) -> Self {
         Self { probes: probes.into(), fresh, last: Arc::default() }
     }
 
@@ -122,6 +146,30 @@ impl Probes {
         }
         let answers = join_all(self.probes.iter().map(Probe::ask)).await;
         *last = Some((Instant::now(), answers.clone()));
+        answers
+    }
+}
+
+/// The probes of a process. Whether it is ready never waits for what is not required for it.
+#[derive(Clone)]
+pub(super) struct Probes {
+    required: Group,
+    others: Group,
+}
+
+impl Probes {
+    pub(super) fn new(probes: Vec<Probe>) -> Self {
+        Self::fresh_for(FRESH, probes)
+    }
+
+    fn fresh_for(fresh: Duration, probes: Vec<Probe>) -> Self {
+        let (required, others) = probes.into_iter().partition(|probe| probe.required);
+        Self { required: Group::new(fresh, required), others: Group::new(fresh, others) }
+    }
+
+    async fn ask(&self) -> Vec<Answer> {
+        let (mut answers, others) = tokio::join!(self.required.ask(), self.others.ask());
+        answers.extend(others);
         answers
     }
 }
@@ -162,9 +210,7 @@ pub(super) async fn get_live() -> Response {
     ),
 )]
 pub(super) async fn get_ready(State(probes): State<Probes>) -> Response {
-    let mut answers = probes.ask().await;
-    answers.retain(|answer| answer.required);
-    Health::of(answers).answer()
+    Health::of(probes.required.ask().await).answer()
 }
 
 #[cfg(test)]
@@ -181,10 +227,26 @@ mod tests {
         let status = |probes: Vec<Probe>| async move { Health::of(Probes::new(probes).ask().await).status };
         assert_eq!(status(vec![probe("a", true, Ok(()))]).await, "ok");
         assert_eq!(status(vec![probe("a", true, Ok(())), probe("b", false, Err("x"))]).await, "degraded");
-        assert_eq!(status(vec![probe("a", true, Err("x")), probe("b", false, Ok(()))]).await, "down");
+        assert_eq!(status(vec![probe("a", true, Err("x")), probe("b", false, Ok(()))]).await, "error");
         let hangs = Probe::new("c", true, Duration::from_millis(50), std::future::pending);
         let answers = Probes::new(vec![hangs]).ask().await;
         assert_eq!(answers[0].error.as_deref(), Some("no answer within 50ms"));
+    }
+
+    #[tokio::test]
+    async fn what_was_measured_is_shown_and_readiness_does_not_wait_for_it() {
+        let full = Probe::measuring("full", FRESH, || std::future::ready(Ok(vec![("events", 3.0)])));
+        let slow = Probe::measuring("slow", FRESH, || async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Err("it takes long".into())
+        });
+        let probes = Probes::new(vec![full, slow, probe("a", true, Ok(()))]);
+        assert_eq!(probes.required.ask().await.len(), 1);
+        assert!(probes.others.last.lock().await.is_none(), "nobody has asked");
+        let health = Health::of(probes.ask().await);
+        assert_eq!((health.status, health.reason.as_deref()), ("degraded", Some("slow: it takes long")));
+        let shown = serde_json::to_value(&health.checks[1]).expect("JSON");
+        assert_eq!(shown["figures"], serde_json::json!({"events": 3.0}));
     }
 
     #[tokio::test]

@@ -20,6 +20,7 @@ mod decision_get;
 mod docs;
 mod event_get;
 mod events_post;
+mod failure;
 mod guard;
 mod headers;
 pub mod health;
@@ -61,6 +62,7 @@ use crate::telemetry::{Prometheus, Traces};
 pub use auth::Authenticator;
 pub use health::Probe;
 use health::Probes;
+use metrics_get::Scrape;
 use observe::Observer;
 use pace::Paces;
 use problem::{Problem, ProblemType};
@@ -208,7 +210,8 @@ fn listener(api: &Shared, plane: Plane, routes: Router) -> Router {
     };
     let paces = Arc::new(Paces::new(&api.limits, &api.clock));
     let bounds = guard::Bounds::new(api.limits.requests_max, api.limits.request_timeout);
-    let ops = ops(Probes::new(api.probes.clone()), api.prometheus.clone());
+    let scrape = Scrape { prometheus: api.prometheus.clone(), api: Some(Arc::clone(api)) };
+    let ops = ops(Probes::new(api.probes.clone()), scrape).layer(Extension(Arc::clone(&paces)));
     let routes = routes.route_layer(from_fn_with_state(bounds, guard::bound)).layer(Extension(paces));
     let documents = Router::from(documents()).with_state(Arc::new(openapi(plane)));
     let mut router = with_fallbacks(routes.merge(ops).merge(documents).merge(docs::page()));
@@ -226,7 +229,7 @@ pub fn ops_router(probes: Vec<Probe>, prometheus: Prometheus) -> Router {
     let entropy = Arc::new(SystemEntropy);
     let traces = Traces::off();
     let observer = Observer { https: false, clock, entropy, behind_proxy: false, refusals, traces };
-    observed(with_fallbacks(ops(Probes::new(probes), prometheus)), observer)
+    observed(with_fallbacks(ops(Probes::new(probes), Scrape { prometheus, api: None })), observer)
 }
 
 /// The OpenAPI document of what a plane answers.
@@ -269,7 +272,7 @@ fn probes() -> OpenApiRouter<Probes> {
         .routes(routes!(health::get_ready))
 }
 
-fn scrape() -> OpenApiRouter<Prometheus> {
+fn scrape() -> OpenApiRouter<Scrape> {
     OpenApiRouter::new().routes(routes!(metrics_get::get_metrics))
 }
 
@@ -277,8 +280,8 @@ fn documents() -> OpenApiRouter<Arc<OpenApi>> {
     OpenApiRouter::new().routes(routes!(docs::get_openapi))
 }
 
-fn ops(asked: Probes, prometheus: Prometheus) -> Router {
-    Router::from(probes()).with_state(asked).merge(Router::from(scrape()).with_state(prometheus))
+fn ops(asked: Probes, scraped: Scrape) -> Router {
+    Router::from(probes()).with_state(asked).merge(Router::from(scrape()).with_state(scraped))
 }
 
 fn with_fallbacks(router: Router) -> Router {

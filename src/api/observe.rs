@@ -22,7 +22,7 @@ use super::trace::{RequestTrace, Told};
 use crate::domain::{CorrelationId, TenantId};
 use crate::lifecycle::Peer;
 use crate::ports::{Clock, Entropy};
-use crate::telemetry::{Traces, names};
+use crate::telemetry::{Happened, Traces, names, tenants};
 
 /// The header that carries a correlation id, in and out.
 pub(super) const CORRELATION_HEADER: HeaderName = HeaderName::from_static("x-correlation-id");
@@ -87,6 +87,11 @@ impl RequestContext {
         let _ = self.tenant.set(tenant.clone());
     }
 
+    /// Whose request it is, where that is known.
+    pub(super) fn tenant(&self) -> Option<&TenantId> {
+        self.tenant.get().or_else(|| self.caller.get()?.tenant.as_ref())
+    }
+
     /// Notes who calls, for the log line and for the record of a refusal; never the credential itself.
     pub(super) fn note_caller(&self, caller: &Caller) {
         self.trace.begin();
@@ -132,7 +137,11 @@ impl Drop for Line {
         counter!(names::HTTP_REQUESTS, "method" => method, "route" => route.clone(), "status" => status.to_string())
             .increment(1);
         histogram!(names::HTTP_REQUEST_SECONDS, "route" => route.clone()).record(took.as_secs_f64());
-        let tenant = self.context.tenant.get().map(TenantId::as_str);
+        let tenant = self.context.tenant();
+        if let Some(tenant) = tenant {
+            tenants().count(tenant, Happened::Requested);
+        }
+        let tenant = tenant.map(TenantId::as_str);
         // An issuer may choose long subjects, a line must stay one.
         let shown =
             |c: &SeenCaller| (c.subject.chars().take(SUBJECT_SHOWN_MAX).collect::<String>(), c.credential.as_str());

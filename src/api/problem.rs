@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::schemas::StatusName;
 use crate::domain::approval::Refusal;
 use crate::domain::retention::ExpiredDay;
-use crate::domain::{EventId, Invalid, Permission, Status, Violation, time};
+use crate::domain::{EventId, FailureClass, Invalid, Permission, Status, Violation, time};
 use crate::ports::StoreError;
 use crate::ports::intake::IntakeError;
 
@@ -257,6 +257,9 @@ pub(super) struct ProblemBody {
     status: u16,
     /// What went wrong this time.
     detail: String,
+    /// What the caller does next depends on it.
+    #[schema(value_type = String, example = "VALIDATION_ERROR")]
+    class: FailureClass,
     /// Every wrong field, for `validation`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<ViolationBody>)]
@@ -376,14 +379,21 @@ impl Problem {
         &self.detail
     }
 
+    /// Every wrong field.
+    pub(super) fn errors(&self) -> &[Violation] {
+        &self.errors
+    }
+
     /// Its type.
     pub fn what(&self) -> ProblemType {
         self.what
     }
 
-    /// As sent; `index` for an item of a batch.
+    /// As sent, and counted as told; `index` for an item of a batch.
     pub(super) fn body(self, index: Option<usize>) -> ProblemBody {
+        self.told();
         ProblemBody {
+            class: self.class(),
             kind: self.what.urn(),
             title: self.what.title(),
             status: self.what.status().as_u16(),

@@ -25,6 +25,7 @@ use crate::domain::parse::{self, Given, Parsed};
 use crate::domain::{EventId, IdempotencyKey, Invalid, Permission, Scope, TenantId, cloudevents};
 use crate::ports::intake::{Candidate, Intake, IntakeError, Receipt, Taken};
 use crate::telemetry::names::{self, reason};
+use crate::telemetry::{Happened, tenants};
 
 /// Parsing gives way to other requests after so many items.
 const ITEMS_A_TURN: usize = 256;
@@ -49,6 +50,7 @@ pub(super) async fn answer(
     kind: Option<Kind>,
 ) -> Result<Response, Problem> {
     caller.require(Permission::Create)?;
+    let seen = context.clone();
     let (parts, body) = request.into_parts();
     let headers = parts.headers;
     let answered = async {
@@ -63,23 +65,31 @@ pub(super) async fn answer(
             Media::CloudEvents => posted.cloud_events(&text).await,
         }
     };
-    answered.await.inspect_err(count)
+    answered.await.inspect_err(|problem| count(problem, &seen))
 }
 
-/// Counts an event that the intake did not take.
-fn intake_refused(error: IntakeError, events: usize) -> Problem {
+/// Counts events that were not taken.
+fn refused(reason: &'static str, events: usize, context: &RequestContext) {
+    counter!(names::EVENTS_REFUSED, "reason" => reason).increment(events as u64);
+    if let Some(tenant) = context.tenant() {
+        tenants().count_all(std::iter::repeat_n((tenant, Happened::Refused), events));
+    }
+}
+
+/// Counts events that the intake did not take.
+fn intake_refused(error: IntakeError, events: usize, context: &RequestContext) -> Problem {
     let reason = match &error {
         IntakeError::Full(_) | IntakeError::Backlog { .. } => reason::FULL,
         IntakeError::TenantFull { .. } => reason::TENANT_FULL,
         IntakeError::RateLimited { .. } => reason::RATE_LIMITED,
         IntakeError::StoreAway { .. } | IntakeError::Stopping => reason::UNAVAILABLE,
     };
-    counter!(names::EVENTS_REFUSED, "reason" => reason).increment(events as u64);
+    refused(reason, events, context);
     error.into()
 }
 
 /// Counts a refusal of one event. What the intake refuses is counted where it does.
-fn count(problem: &Problem) {
+fn count(problem: &Problem, context: &RequestContext) {
     let reason = match problem.what() {
         ProblemType::BrokenJson | ProblemType::BadBody | ProblemType::BodySlow => reason::BROKEN,
         ProblemType::Validation => reason::INVALID,
@@ -119,7 +129,7 @@ fn count(problem: &Problem) {
         | ProblemType::Unavailable
         | ProblemType::Timeout => return,
     };
-    counter!(names::EVENTS_REFUSED, "reason" => reason).increment(1);
+    refused(reason, 1, context);
 }
 
 /// What the answer repeats of an event, kept while the event itself goes on.
@@ -182,7 +192,7 @@ impl Posted<'_> {
         let wait = headers::wait(&self.headers);
         let candidate = self.candidate(parsed, key, wait.is_some());
         let echo = Echo::of(&candidate);
-        let taken = self.intake.submit(vec![candidate]).await.map_err(|e| intake_refused(e, 1))?.pop();
+        let taken = self.intake.submit(vec![candidate]).await.map_err(|e| intake_refused(e, 1, &self.context))?.pop();
         let (receipt, replayed) = match taken {
             Some(Taken::Accepted(receipt)) => (receipt, false),
             Some(Taken::Replayed(receipt)) => (receipt, true),
@@ -259,7 +269,7 @@ impl Posted<'_> {
             if n % ITEMS_A_TURN == ITEMS_A_TURN - 1 {
                 tokio::task::yield_now().await;
             }
-            let read = self.fits(item.1).and_then(|()| read(item)).inspect_err(count);
+            let read = self.fits(item.1).and_then(|()| read(item)).inspect_err(|problem| count(problem, &self.context));
             places.push(read.map(|(parsed, key)| {
                 let candidate = self.candidate(parsed, key, false);
                 let echo = Echo::of(&candidate);
@@ -270,9 +280,9 @@ impl Posted<'_> {
         let events = candidates.len();
         let taken = match events {
             0 => Vec::new(),
-            _ => self.intake.submit(candidates).await.map_err(|e| intake_refused(e, events))?,
+            _ => self.intake.submit(candidates).await.map_err(|e| intake_refused(e, events, &self.context))?,
         };
-        Ok(batch_answer(places, taken))
+        Ok(batch_answer(places, taken, &self.context))
     }
 }
 
@@ -299,14 +309,16 @@ fn single_answer(accepted: &AcceptedEvent, replayed: bool, wait: Option<Duration
     response
 }
 
-fn batch_answer(places: Vec<Result<Echo, Problem>>, taken: Vec<Taken>) -> Response {
+fn batch_answer(places: Vec<Result<Echo, Problem>>, taken: Vec<Taken>, context: &RequestContext) -> Response {
     let (mut items, mut refused) = (Vec::with_capacity(places.len()), false);
     let mut taken = taken.into_iter();
     for (index, place) in places.into_iter().enumerate() {
         let item = place.and_then(|echo| match taken.next() {
             Some(Taken::Accepted(receipt)) => Ok(echo.accepted(receipt, false)),
             Some(Taken::Replayed(receipt)) => Ok(echo.accepted(receipt, true)),
-            Some(Taken::Conflict(event)) => Err(Problem::conflict(event)).inspect_err(count),
+            Some(Taken::Conflict(event)) => {
+                Err(Problem::conflict(event)).inspect_err(|problem| count(problem, context))
+            }
             Some(Taken::Erased) => Err(Problem::subject_erased()),
             None => Err(Problem::new(ProblemType::Internal, "the intake gave no answer")),
         });

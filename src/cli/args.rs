@@ -4,6 +4,7 @@ mod approvals;
 mod audit;
 mod dlq;
 mod keys;
+mod scaling;
 mod tenants;
 mod versions;
 
@@ -18,6 +19,7 @@ pub use approvals::{
 pub use audit::{Audit, AuditExport, AuditKeyArgs, AuditList, AuditVerify};
 pub use dlq::{DeadDiscard, DeadList, DeadReplay, Dlq, DlqChange, DlqRead};
 pub use keys::{KeyCreate, KeyList, KeyRevoke, KeyRoles, Keys, KeysRewrap};
+pub use scaling::{Autoscale, CrewArgs, GivenSignals, PolicyArgs};
 pub use tenants::{
     OneTenant, TenantErase, TenantList, TenantReason, TenantRetention, Tenants, TenantsChange, TenantsRead,
     TenantsSweep,
@@ -235,8 +237,8 @@ pub enum Fleet {
     Status(FleetStatus),
     /// What would move if the fleet had another number of workers
     Plan(FleetPlan),
-    /// How many workers there should be
-    Autoscale(Autoscale),
+    /// How many workers there should be, or keep so many running on this machine
+    Autoscale(Box<Autoscale>),
 }
 
 /// `fleet status`.
@@ -265,46 +267,6 @@ pub struct FleetPlan {
     /// One JSON document instead of tables
     #[arg(long)]
     pub json: bool,
-}
-
-/// `fleet autoscale`.
-#[derive(Debug, Clone, Args)]
-pub struct Autoscale {
-    /// Judge the signals that are given here; a signal that is not given speaks neither for nor against
-    #[arg(long, required = true)]
-    pub evaluate: bool,
-    /// Mean use of the replicas' CPU, in per cent
-    #[arg(long, value_name = "PERCENT", value_parser = at_least_zero)]
-    pub cpu: Option<f64>,
-    /// 99th percentile from accept to decision, in milliseconds
-    #[arg(long, value_name = "MS", value_parser = at_least_zero)]
-    pub p99_ms: Option<f64>,
-    /// Failed of all begun events, 0 to 1
-    #[arg(long, value_name = "RATE", value_parser = at_least_zero)]
-    pub failure_rate: Option<f64>,
-    /// Events that wait, over the whole fleet
-    #[arg(long, value_name = "N")]
-    pub queue_depth: Option<u64>,
-    /// Workers that there are
-    #[arg(long, value_name = "N")]
-    pub replicas: u32,
-    /// At least so many workers
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub min: u32,
-    /// At most so many workers
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    pub max: u32,
-    /// The fleet's partitions, if there should not be more workers than those
-    #[arg(long, value_name = "N")]
-    pub partitions: Option<u32>,
-    /// One JSON document instead of text
-    #[arg(long)]
-    pub json: bool,
-}
-
-fn at_least_zero(raw: &str) -> Result<f64, String> {
-    let read = raw.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0);
-    read.ok_or_else(|| "must be a number of 0 or more".into())
 }
 
 /// `repair`.
@@ -391,6 +353,9 @@ mod tests {
             ("riskfleet prompts reject explain@1", "--reason"),
             ("riskfleet prompts activate explain@1", "unrecognized subcommand"),
             ("riskfleet fleet autoscale --replicas 2", "--evaluate"),
+            ("riskfleet fleet autoscale --evaluate --apply", "cannot be used with"),
+            ("riskfleet fleet autoscale --apply --cpu 80", "cannot be used with"),
+            ("riskfleet fleet autoscale --evaluate --cpu 80", "--replicas"),
             ("riskfleet fleet autoscale --evaluate --cpu=-1 --replicas 2", "must be a number of 0 or more"),
             ("riskfleet fly", "unrecognized subcommand 'fly'"),
         ];

@@ -220,6 +220,7 @@ mod tests {
             partitions: owned(*id),
             draining: false,
             seen_at: time::from_millis(0),
+            load: None,
         };
         let rows = (0..partitions).map(|p| PartitionRow {
             partition: PartitionId(p),

@@ -58,6 +58,7 @@ pub use send::send;
 pub use tenants::{tenants_change, tenants_read};
 pub use versions::{models_active, versions_change, versions_read};
 
+use crate::domain::scaling::ScalingPolicy;
 use crate::ports::{ActiveVersions, Checkpoints, EventStore};
 use args::{AuditList, AuditVerify, Autoscale, Events, Fleet, Read};
 
@@ -75,15 +76,23 @@ pub async fn run(
         Read::Replay(one) => replay::run(one, (reading, versions), screen).await,
         Read::Fleet(Fleet::Status(status)) => fleet_status::run(status, store, screen).await,
         Read::Fleet(Fleet::Plan(plan)) => fleet_plan::run(plan, store, screen).await,
-        Read::Fleet(Fleet::Autoscale(args)) => fleet_autoscale::run(args, screen),
+        Read::Fleet(Fleet::Autoscale(args)) => fleet_autoscale::live(args, store, screen).await,
     };
     screen.conclude(done)
 }
 
-/// `fleet autoscale`, which needs no fleet for what it is given.
-pub fn autoscale(args: &Autoscale, screen: &mut Screen<'_>) -> Exit {
-    let done = fleet_autoscale::run(args, screen);
+/// `fleet autoscale --evaluate` for a number of replicas that is given: it needs no fleet.
+pub fn autoscale(args: &Autoscale, replicas: u32, screen: &mut Screen<'_>) -> Exit {
+    let done = fleet_autoscale::given(args, replicas, screen);
     screen.conclude(done)
+}
+
+/// The policy that a supervisor of workers is to keep to.
+///
+/// # Errors
+/// When it contradicts itself.
+pub fn scaling_policy(args: &Autoscale) -> Result<ScalingPolicy, CliError> {
+    fleet_autoscale::policy(&args.policy)
 }
 
 /// What a reading command of the audit stands on.

@@ -69,6 +69,7 @@ mod tests {
             partitions: vec![],
             draining: false,
             seen_at: time::from_millis(seen),
+            load: None,
         };
         let status = |seen| FleetStatus {
             workers: vec![worker(seen)],

@@ -108,6 +108,8 @@ pub struct Settings {
     pub retention_days: u32,
     /// Days that audit records are kept at least; 0: for ever.
     pub audit_retention_days: u32,
+    /// Seconds after which the audit is verified again; 0: never.
+    pub audit_verify_s: u64,
     /// Seconds after which an approval request is overdue; 0: never.
     pub approval_due_s: u64,
     /// Who decides an overdue one.
@@ -142,6 +144,8 @@ pub struct Settings {
     pub trace_sample_percent: u32,
     /// Events traced in a second.
     pub traces_per_s: u32,
+    /// Tenants that metrics show by their names.
+    pub metrics_tenants: usize,
     /// Log filter: a level, or several as `info,target=level`.
     pub log: String,
     /// How log lines are written.

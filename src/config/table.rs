@@ -242,6 +242,12 @@ const SETTINGS: &[Setting] = &[
         "days that audit records are kept at least, and no shorter than their events; needs audit_key; 0: for ever",
     ),
     setting(
+        "audit_verify_s",
+        Kind::Whole(0, 31_536_000),
+        Some("86400"),
+        "seconds after which the console verifies the whole audit again; `0`: never",
+    ),
+    setting(
         "approval_due_s",
         Kind::Whole(0, 31_536_000),
         Some("86400"),
@@ -327,6 +333,12 @@ const SETTINGS: &[Setting] = &[
         Kind::Whole(1, 10_000),
         Some("100"),
         "events a second that are traced at most, half of them because a producer's traceparent asks for it",
+    ),
+    setting(
+        "metrics_tenants",
+        Kind::Whole(0, 1_000),
+        Some("50"),
+        "tenants that metrics show by their names, the busiest; all others are `other`",
     ),
     setting("log", Kind::Levels, Some("info"), "which log lines are written"),
     setting(

@@ -1,6 +1,7 @@
 //! Owns what makes bytes believable, and what makes them unreadable: the seals of packs, the packs
 //! themselves, the heads of audit chains, the signatures over them; the envelopes of what is stored,
-//! and the keys that open them. Talks to nothing but, for those keys, the vault's port.
+//! the keys that open them, and the verification of the whole. Talks to nothing but the ports of those
+//! keys and, to verify, of the store.
 
 pub mod checkpoint;
 pub mod envelope;
@@ -9,6 +10,7 @@ pub mod keyring;
 pub mod packer;
 pub mod reveal;
 pub mod seal;
+pub mod verification;
 
 pub use checkpoint::{AuditKey, Trust};
 pub use envelope::{DataKey, Place};

@@ -3,6 +3,8 @@
 use serde::Serialize;
 use std::fmt;
 
+use super::failure::Failure;
+
 /// One wrong field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Violation {
@@ -10,12 +12,15 @@ pub struct Violation {
     pub pointer: String,
     /// What was expected, and what came.
     pub detail: String,
+    /// What that is a failure of.
+    #[serde(skip)]
+    pub failure: Failure,
 }
 
 impl Violation {
     /// A violation at `pointer`.
     pub fn at(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { pointer: pointer.into(), detail: detail.into() }
+        Self { pointer: pointer.into(), detail: detail.into(), failure: Failure::InvalidEvent }
     }
 }
 
@@ -42,6 +47,24 @@ pub enum Invalid {
     /// No idempotency key where one is required.
     #[error("idempotency key missing: {0}")]
     KeyMissing(&'static str),
+}
+
+impl Invalid {
+    /// What it is a failure of; of several wrong fields the one that weighs the most.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Fields(wrong) => failure_of(wrong),
+            Self::Broken(_) | Self::KeyMissing(_) => Failure::InvalidEvent,
+            Self::TenantMismatch { .. } => Failure::Isolation,
+            Self::TenantMissing => Failure::InvalidTenant,
+        }
+    }
+}
+
+/// What wrong fields are a failure of: a risk score outside its range weighs more than any other.
+pub fn failure_of(wrong: &[Violation]) -> Failure {
+    let high = wrong.iter().any(|violation| violation.failure == Failure::ScoreOutOfRange);
+    if high { Failure::ScoreOutOfRange } else { Failure::InvalidEvent }
 }
 
 struct Listed<'a>(&'a [Violation]);

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use std::fmt;
 
 use super::event::{AMOUNT_MAX, EventBody, Kind};
+use super::failure::Failure;
 use super::ids::{CorrelationId, IdempotencyKey, TenantId};
 use super::invalid::{Invalid, Violation, pointer_segment};
 use super::time::{to_millis, whole_millis};
@@ -246,7 +247,12 @@ impl Reader {
         let value = self.take("risk_score")?;
         match value.as_f64() {
             Some(score) if (0.0..=100.0).contains(&score) => return Some(score),
-            _ => self.refuse("risk_score", format!("must be a number from 0 to 100, not {}", shown(&value))),
+            Some(_) => {
+                let detail = format!("must be a number from 0 to 100, not {}", shown(&value));
+                let failure = Failure::ScoreOutOfRange;
+                self.wrong.push(Violation { failure, ..Violation::at("/risk_score", detail) });
+            }
+            None => self.refuse("risk_score", format!("must be a number from 0 to 100, not {}", shown(&value))),
         }
         None
     }

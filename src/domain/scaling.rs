@@ -9,7 +9,7 @@
 use serde::Serialize;
 
 /// What is known of the fleet; a signal that is missing speaks neither for nor against.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Signals {
     /// Mean use of the replicas' CPU, in per cent.
     pub cpu_percent: Option<f64>,
@@ -67,6 +67,28 @@ pub struct Scaling {
     pub reason: String,
     /// How many replicas there should be.
     pub desired_replicas: u32,
+}
+
+/// A verdict on a fleet as it is, with what it was judged by.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Judgement {
+    /// How many replicas there should be: never outside the policy's bounds, whatever there are now.
+    pub desired_replicas: u32,
+    /// How many there are.
+    pub replicas: u32,
+    /// What to do.
+    pub action: ScalingAction,
+    /// Why, in words.
+    pub reason: String,
+    /// What it was judged by.
+    pub signals: Signals,
+}
+
+/// Judges a fleet of `replicas` and `partitions`.
+pub fn judge(signals: Signals, policy: &ScalingPolicy, replicas: u32, partitions: u32) -> Judgement {
+    let Scaling { action, reason, desired_replicas } = evaluate(&signals, policy, replicas, Some(partitions));
+    let desired_replicas = desired_replicas.clamp(policy.min, policy.max);
+    Judgement { desired_replicas, replicas, action, reason, signals }
 }
 
 /// One signal beside its thresholds.

@@ -8,7 +8,9 @@ mod outside;
 pub mod overdue;
 pub mod retention;
 mod shortening;
+mod verifier;
 
 pub use notary::{Keys, Notary, NotaryError, Rules};
 pub use outside::{Outside, OutsideError};
 pub use shortening::Shortener;
+pub use verifier::Verifier;

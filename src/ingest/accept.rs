@@ -21,6 +21,7 @@ use crate::ports::StoreError;
 use crate::ports::intake::{Candidate, IntakeError, Receipt, Taken};
 use crate::ports::store::{Accepted, NewEvent};
 use crate::telemetry::names::{self, reason};
+use crate::telemetry::{Happened, tenants};
 
 /// Commits in flight: while one waits for the disk, the other is gathered and sent.
 pub(super) const LANES: usize = 2;
@@ -140,6 +141,7 @@ impl Accept {
             for (candidate, row) in candidates.into_iter().zip(rows.by_ref()) {
                 let Some((event, verdict)) = row else {
                     counter!(names::EVENTS_REFUSED, "reason" => reason::ERASED).increment(1);
+                    tenants().count(&candidate.body.tenant_id, Happened::Refused);
                     taken.push(Taken::Erased);
                     continue;
                 };
@@ -148,6 +150,7 @@ impl Accept {
                 match verdict {
                     Accepted::Fresh => {
                         counter!(names::EVENTS_ACCEPTED, "kind" => candidate.body.kind.as_str()).increment(1);
+                        tenants().count(&event.tenant, Happened::Accepted);
                         let reply_to = if candidate.wait { self.waiters.queue() } else { None };
                         fresh.push(Fresh { event, traffic, reply_to, trace });
                     }

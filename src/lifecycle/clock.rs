@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use std::time::{Duration, Instant};
 
-use crate::ports::{Clock, Entropy};
+use crate::ports::{Clock, Cpu, Entropy};
 
 /// The clock of this machine.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +32,12 @@ impl Clock for SystemClock {
 
     fn elapsed(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    fn cpu(&self) -> Option<Cpu> {
+        // Quotas of a container count, as the kernel gives them.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Some(Cpu { used: super::process::usage()?.cpu, cores: u32::try_from(cores).unwrap_or(u32::MAX) })
     }
 }
 

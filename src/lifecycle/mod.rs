@@ -3,16 +3,19 @@
 //! Nothing else in the library reads the wall clock or the random source of the operating system.
 
 mod clock;
+mod cores;
 mod listener;
+pub mod process;
 mod serve;
 mod signals;
 mod tls;
 mod watch;
 
 pub use clock::{SystemClock, SystemEntropy};
+pub use cores::on_cores;
 pub use listener::{Bounded, Peer};
 pub use serve::serve;
-pub use signals::{EXIT_INTERRUPTED, stop_on_signals};
+pub use signals::{EXIT_INTERRUPTED, stop_at_end_of_input, stop_on_signals};
 pub use tls::Tls;
 pub use watch::Watch;
 

@@ -27,6 +27,19 @@ pub fn stop_on_signals() -> io::Result<CancellationToken> {
     Ok(stop)
 }
 
+/// Cancels `stop` when nobody holds the other end of this process's standard input any more: whoever
+/// started it has closed it, or is gone. What comes in is thrown away.
+///
+/// By a thread of its own, which the end of the process does not wait for: a runtime would wait for
+/// a read that nothing can interrupt.
+pub fn stop_at_end_of_input(stop: CancellationToken) {
+    std::thread::spawn(move || {
+        let ended = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        tracing::info!(error = ended.err().map(tracing::field::display), "standard input was closed: stopping");
+        stop.cancel();
+    });
+}
+
 async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
     tokio::select! {
         _ = terminate.recv() => "SIGTERM",

@@ -10,6 +10,21 @@ pub trait Clock: Send + Sync {
 
     /// Time since some fixed moment; never goes back. For measuring.
     fn elapsed(&self) -> Duration;
+
+    /// What this process has used of the processor; none where the system does not say, and where
+    /// nothing real passes.
+    fn cpu(&self) -> Option<Cpu> {
+        None
+    }
+}
+
+/// Use of the processor by this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cpu {
+    /// By all of its threads since it began.
+    pub used: Duration,
+    /// Cores that it may use at once, 1 or more.
+    pub cores: u32,
 }
 
 /// Where randomness comes from.

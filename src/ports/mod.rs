@@ -23,7 +23,7 @@ pub mod versions;
 pub use approvals::Approvals;
 pub use broker::{Ack, Broker, BrokerError, Delivery, OutcomeMessage, PackMessage, Route, Subscription, Traffic};
 pub use checkpoints::Checkpoints;
-pub use clock::{Clock, Entropy};
+pub use clock::{Clock, Cpu, Entropy};
 pub use context::{ContextError, ContextSource};
 pub use intake::Intake;
 pub use keys::Keys;

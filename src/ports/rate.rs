@@ -59,4 +59,12 @@ pub trait RateMeter: Send + Sync {
     /// # Errors
     /// [`RateError`]: whether anything was counted is unknown.
     async fn take(&self, wanted: &[(TenantId, u32)]) -> Result<Vec<Pace>, RateError>;
+
+    /// Whether whoever counts answers; a meter of this process always does.
+    ///
+    /// # Errors
+    /// When it does not.
+    async fn ping(&self) -> Result<(), RateError> {
+        Ok(())
+    }
 }

@@ -15,10 +15,12 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::domain::audit::Hash;
+use crate::domain::load;
 use crate::domain::retention::{Day, Expired, ExpiredDay};
+use crate::domain::scaling::Signals;
 use crate::domain::{
     AuditBody, AuditRecord, CorrelationId, Decision, Epoch, EventId, FailureClass, IdempotencyKey, Outcome,
-    PartitionId, Scope, Status, Stream, TenantId, WorkerId,
+    PartitionId, Scope, Status, Stream, TenantId, WorkerId, WorkerLoad,
 };
 
 pub use approval::Approval;
@@ -346,6 +348,20 @@ pub struct WorkerRow {
     pub draining: bool,
     /// When it last reported, by the store's clock.
     pub seen_at: DateTime<Utc>,
+    /// What it has done of late; absent of a version that does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<WorkerLoad>,
+}
+
+/// What waits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Events without a disposition: the ledger's `pending`.
+    pub events: u64,
+    /// Those of them that wait for a next try which is not due yet: nobody could do anything for them.
+    pub postponed: u64,
+    /// When the oldest of the others was accepted.
+    pub oldest: Option<DateTime<Utc>>,
 }
 
 /// A partition.
@@ -370,6 +386,24 @@ pub struct FleetStatus {
     pub partitions: Vec<PartitionRow>,
     /// The ledger of the whole fleet.
     pub ledger: Ledger,
+}
+
+/// How long a worker that says nothing counts as one that works: some of its reports.
+const REPORTS_FOR: chrono::TimeDelta = chrono::TimeDelta::seconds(10);
+
+impl FleetStatus {
+    /// The workers that work at a moment of the store's clock: those that are leaving, or have not
+    /// reported for some seconds, do not.
+    pub fn working(&self, now: DateTime<Utc>) -> impl Iterator<Item = &WorkerRow> {
+        self.workers.iter().filter(move |worker| !worker.draining && now - worker.seen_at <= REPORTS_FOR)
+    }
+
+    /// What the fleet is judged by when it is asked how many workers it should have.
+    pub fn signals(&self, waits: &Backlog, now: DateTime<Utc>) -> Signals {
+        let loads = self.working(now).filter_map(|worker| worker.load.as_ref());
+        // What waits for its next try can't be decided sooner by more workers.
+        load::signals(loads, Some(waits.events.saturating_sub(waits.postponed)))
+    }
 }
 
 /// What the store keeps for a fleet. Every verb may fail with [`StoreError::Away`],
@@ -513,6 +547,9 @@ pub trait EventStore: Send + Sync {
 
     /// One page of all audit records, ordered by tenant, stream, seq.
     async fn audit_page(&self, after: Option<&AuditCursor>, limit: u32) -> Result<Vec<AuditLine>, StoreError>;
+
+    /// What waits, by the store's clock.
+    async fn backlog(&self) -> Result<Backlog, StoreError>;
 
     /// The ledger.
     async fn ledger(&self) -> Result<Ledger, StoreError>;

@@ -167,4 +167,8 @@ impl RateMeter for SharedRate {
         }
         self.local.take(wanted).await
     }
+
+    async fn ping(&self) -> Result<(), RateError> {
+        self.shared.ping().await
+    }
 }

@@ -9,7 +9,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-use super::names;
+use super::tenants::tenants;
+use super::{names, process};
 use crate::domain::event::Kind;
 use crate::domain::{FailureClass, Outcome, Verdict};
 
@@ -43,6 +44,9 @@ const EVENTS: [f64; 15] =
 /// How often samples are folded into their buckets when nobody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// Upkeeps after which tenants may take each other's places: a minute.
+const BEATS_A_TURN: u32 = 12;
+
 /// Names of the stages, in their order.
 pub const STAGES: [&str; 6] =
     ["retrieval", "policy_validation", "risk_scoring", "guardrails", "decision", "evaluation"];
@@ -72,16 +76,23 @@ impl Prometheus {
         Ok(prometheus)
     }
 
-    /// The text that Prometheus scrapes (exposition format 0.0.4).
-    pub fn render(&self) -> String {
-        self.0.render()
+    /// The text that Prometheus scrapes (exposition format 0.0.4), with the families that name tenants
+    /// or without them.
+    pub fn render(&self, names_tenants: bool) -> String {
+        let of_tenants = if names_tenants { tenants().render() } else { String::new() };
+        [self.0.render(), of_tenants, process::render()].concat()
     }
 
     /// Folds samples until `stop`, so that they do not pile up while nobody scrapes.
     pub async fn upkeep(self, stop: CancellationToken) {
         let mut beat = tokio::time::interval(UPKEEP);
+        let mut beats = 0_u32;
         while stop.run_until_cancelled(beat.tick()).await.is_some() {
             self.0.run_upkeep();
+            beats = (beats + 1) % BEATS_A_TURN;
+            if beats == 0 {
+                tenants().turn();
+            }
         }
     }
 }
@@ -140,6 +151,10 @@ fn common() {
     describe_histogram!(names::HTTP_REQUEST_SECONDS, Unit::Seconds, "From a request's head to its answer.");
     counter!(names::HTTP_REQUESTS, "method" => "GET", "route" => "/metrics", "status" => "200").absolute(0);
     let _ = histogram!(names::HTTP_REQUEST_SECONDS, "route" => "/metrics");
+    describe_counter!(names::HTTP_FAILURES, "Refusals of requests, and of events in them, by class.");
+    for class in FailureClass::ALL {
+        counter!(names::HTTP_FAILURES, "class" => class.as_str()).absolute(0);
+    }
     describe_counter!(names::HTTP_LIMITED, "Requests answered with 429 before anything was looked up, by bound.");
     for by in names::limited::ALL {
         counter!(names::HTTP_LIMITED, "by" => by).absolute(0);
@@ -158,6 +173,16 @@ fn common() {
     identity();
     traces();
     describe_gauge!(names::BACKLOG_EVENTS, "Events without a disposition.");
+    describe_gauge!(names::POSTPONED_EVENTS, "Events without a disposition that wait for a next try.");
+    describe_gauge!(
+        names::BACKLOG_AGE_SECONDS,
+        Unit::Seconds,
+        "How long the oldest event has waited that does not wait for a next try."
+    );
+    for name in [names::POSTPONED_EVENTS, names::BACKLOG_AGE_SECONDS] {
+        gauge!(name).increment(0.0);
+    }
+    pools();
     describe_gauge!(names::UNPUBLISHED_EVENTS, "Events stored and not known to be published.");
     describe_gauge!(names::LEDGER_DIFFERENCE, "accepted - decided - dead - pending: anything but 0 is a loss.");
     for name in [names::BACKLOG_EVENTS, names::UNPUBLISHED_EVENTS, names::LEDGER_DIFFERENCE] {
@@ -165,6 +190,21 @@ fn common() {
     }
     describe_gauge!(names::BUILD_INFO, "Always 1; the program's version is its label.");
     gauge!(names::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+}
+
+fn pools() {
+    describe_gauge!(names::POOL_CONNECTIONS, "Connections to the store, by pool and state.");
+    describe_histogram!(
+        names::POOL_WAIT_SECONDS,
+        Unit::Seconds,
+        "How long a call waits for a connection to the store, sampled every few seconds."
+    );
+    for pool in names::pool::ALL {
+        let _ = histogram!(names::POOL_WAIT_SECONDS, "pool" => pool);
+        for state in names::pool::STATES {
+            gauge!(names::POOL_CONNECTIONS, "pool" => pool, "state" => state).increment(0.0);
+        }
+    }
 }
 
 fn identity() {
@@ -208,6 +248,16 @@ fn notary() {
         (names::CHECKPOINTS, "Checkpoints of the audit that this process has signed."),
         (names::CHECKPOINT_FAILURES, "Looks of the notary that failed, at the store or at the file outside."),
     ]);
+    plain_counters(&[
+        (names::AUDIT_VERIFY_FAILURES, "Faults that the console's own verification of the audit has found."),
+        (names::AUDIT_VERIFY_BROKEN_OFF, "Verifications of the audit that could not be done to the end."),
+    ]);
+    describe_gauge!(
+        names::AUDIT_VERIFIED_AGE_SECONDS,
+        Unit::Seconds,
+        "Age of the newest verification of the audit that was done to the end; since the start, when there is none."
+    );
+    gauge!(names::AUDIT_VERIFIED_AGE_SECONDS).increment(0.0);
     describe_gauge!(names::CHECKPOINT_AGE_SECONDS, Unit::Seconds, "Age of the newest checkpoint of the audit.");
     describe_gauge!(names::UNSIGNED_RECORDS, "Audit records that no checkpoint covers yet.");
     for name in [names::CHECKPOINT_AGE_SECONDS, names::UNSIGNED_RECORDS] {
@@ -299,6 +349,11 @@ fn worker() {
     );
     let _ = (histogram!(names::COMMIT_SECONDS), histogram!(names::COMMIT_BATCH_EVENTS));
     let _ = histogram!(names::ACCEPT_TO_DECISION_SECONDS);
+    describe_counter!(names::LEASE_CHANGES, "Leases of partitions that this worker was given or has lost, by change.");
+    for change in names::lease::ALL {
+        counter!(names::LEASE_CHANGES, "change" => change).absolute(0);
+    }
+    plain_counters(&[(names::APPROVALS_OPENED, "Approval requests that decisions have opened.")]);
     describe_gauge!(names::OWNED_PARTITIONS, "Partitions that this worker owns.");
     gauge!(names::OWNED_PARTITIONS).increment(0.0);
     models();
@@ -360,9 +415,10 @@ mod tests {
         let recorder = builder().expect("buckets").build_recorder();
         let handle = recorder.handle();
         ::metrics::with_local_recorder(&recorder, || describe(Role::All));
-        let text = handle.render();
+        let text = Prometheus(handle).render(true);
         let names = include_str!("names.rs");
-        let families: Vec<&str> = names.split('"').filter(|part| part.starts_with("riskfleet_")).collect();
+        let families = names.split('"').filter(|part| ["riskfleet_", "process_"].iter().any(|p| part.starts_with(p)));
+        let families: Vec<&str> = families.collect();
         assert!(families.len() > 30, "{families:?}");
         for family in families {
             assert!(text.contains(&format!("# HELP {family} ")), "{family} is not described:\n{text}");

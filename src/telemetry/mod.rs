@@ -6,8 +6,11 @@ mod lines;
 mod logs;
 pub mod metrics;
 pub mod names;
+mod process;
+mod tenants;
 pub mod traces;
 
 pub use logs::{LogError, init_logs};
 pub use metrics::{Prometheus, Role};
+pub use tenants::{Happened, Tenants, tenants};
 pub use traces::Traces;

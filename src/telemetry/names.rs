@@ -47,6 +47,10 @@ pub const REFILL_EVENTS: &str = "riskfleet_refill_events_total";
 pub const INBOX_PARKED: &str = "riskfleet_inbox_parked_total";
 /// Counter, `method`, `route`, `status`: answers given.
 pub const HTTP_REQUESTS: &str = "riskfleet_http_requests_total";
+/// Counter, `tenant`, `state`: events of the busiest tenants (see [`super::tenants`]).
+pub const TENANT_EVENTS: &str = "riskfleet_tenant_events_total";
+/// Counter, `tenant`: requests of the busiest tenants.
+pub const TENANT_REQUESTS: &str = "riskfleet_tenant_requests_total";
 /// Counter: data keys that were found in memory.
 pub const DATA_KEY_HITS: &str = "riskfleet_data_key_hits_total";
 /// Counter: data keys that had to be read or made.
@@ -66,6 +70,8 @@ pub const ACCESS_REFUSED: &str = "riskfleet_access_refused_total";
 /// Counter: those of them that left no record in the audit.
 pub const ACCESS_REFUSED_UNRECORDED: &str = "riskfleet_access_refused_unrecorded_total";
 
+/// Counter, `class`: refusals of requests, and of events in them, by what they are failures of.
+pub const HTTP_FAILURES: &str = "riskfleet_http_failures_total";
 /// Counter, `by` (see [`limited`]): requests answered with 429 before anything was looked up.
 pub const HTTP_LIMITED: &str = "riskfleet_http_limited_total";
 
@@ -86,6 +92,12 @@ pub const HTTP_REQUEST_SECONDS: &str = "riskfleet_http_request_seconds";
 
 /// Gauge: events without a disposition.
 pub const BACKLOG_EVENTS: &str = "riskfleet_backlog_events";
+/// Gauge, seconds: how long the oldest event has waited that does not wait for a next try.
+pub const BACKLOG_AGE_SECONDS: &str = "riskfleet_backlog_age_seconds";
+/// Gauge: events without a disposition that wait for a next try.
+pub const POSTPONED_EVENTS: &str = "riskfleet_postponed_events";
+/// Counter, `change` (see [`lease`]): leases of partitions that this worker was given or has lost.
+pub const LEASE_CHANGES: &str = "riskfleet_lease_changes_total";
 /// Gauge: partitions that this worker owns.
 pub const OWNED_PARTITIONS: &str = "riskfleet_owned_partitions";
 /// Gauge: events waiting in the accept queue.
@@ -122,6 +134,8 @@ pub const MODEL_LOOKS_FAILED: &str = "riskfleet_model_looks_failed_total";
 pub const AUDIT_SHORTENED: &str = "riskfleet_audit_records_shortened_total";
 /// Counter: looks at old audit records that failed.
 pub const AUDIT_SHORTENING_FAILURES: &str = "riskfleet_audit_shortening_failures_total";
+/// Counter: approval requests that decisions have opened.
+pub const APPROVALS_OPENED: &str = "riskfleet_approvals_opened_total";
 /// Gauge: approval requests without a verdict.
 pub const APPROVALS_OPEN: &str = "riskfleet_approvals_open";
 /// Gauge: those of them that are overdue.
@@ -148,6 +162,24 @@ pub const TRACE_EXPORT_FAILURES: &str = "riskfleet_trace_export_failures_total";
 pub const TRACES_LIMITED: &str = "riskfleet_traces_limited_total";
 /// Gauge: spans that wait for the exporter.
 pub const TRACE_QUEUE_SPANS: &str = "riskfleet_trace_queue_spans";
+/// Counter: records that the console's own verification found broken.
+pub const AUDIT_VERIFY_FAILURES: &str = "riskfleet_audit_verify_failures_total";
+/// Counter: verifications that could not be done to the end.
+pub const AUDIT_VERIFY_BROKEN_OFF: &str = "riskfleet_audit_verify_broken_off_total";
+/// Gauge, seconds: the age of the newest verification that was done to the end.
+pub const AUDIT_VERIFIED_AGE_SECONDS: &str = "riskfleet_audit_verified_age_seconds";
+/// Gauge, `pool`, `state` (see [`pool`]): connections to the store.
+pub const POOL_CONNECTIONS: &str = "riskfleet_store_pool_connections";
+/// Histogram, `pool`, seconds: how long a call waits for a connection to the store, by samples.
+pub const POOL_WAIT_SECONDS: &str = "riskfleet_store_pool_wait_seconds";
+/// Counter, seconds: use of the processor by this process. As Prometheus' client libraries name it.
+pub const PROCESS_CPU_SECONDS: &str = "process_cpu_seconds_total";
+/// Gauge, bytes: resident memory of this process.
+pub const PROCESS_RESIDENT_BYTES: &str = "process_resident_memory_bytes";
+/// Gauge: files, sockets and pipes that this process holds open.
+pub const PROCESS_OPEN_FDS: &str = "process_open_fds";
+/// Gauge, seconds since 1970: when this process began.
+pub const PROCESS_START_SECONDS: &str = "process_start_time_seconds";
 /// Gauge, `version`: always 1.
 pub const BUILD_INFO: &str = "riskfleet_build_info";
 
@@ -249,6 +281,38 @@ pub mod dependency {
     pub const CONSOLE: [&str; 1] = [DATABASE];
     /// What a worker stands on.
     pub const WORKER: [&str; 4] = [DATABASE, BROKER, LEASES, CONTEXT];
+}
+
+/// Values of the label `change` of [`LEASE_CHANGES`].
+pub mod lease {
+    /// The partition was claimed, and its epoch moved.
+    pub const CLAIMED: &str = "claimed";
+    /// It was let go of: drained, and released.
+    pub const RELEASED: &str = "released";
+    /// Another worker has its lease.
+    pub const LOST: &str = "lost";
+    /// Another worker has claimed it in the store: a commit was fenced.
+    pub const FENCED: &str = "fenced";
+    /// Every value.
+    pub const ALL: [&str; 4] = [CLAIMED, RELEASED, LOST, FENCED];
+}
+
+/// Values of the labels `pool` and `state` of [`POOL_CONNECTIONS`].
+pub mod pool {
+    /// What accepts.
+    pub const ACCEPT: &str = "accept";
+    /// Everything else of the fleet's own work but commits, whose lanes have a connection each.
+    pub const READING: &str = "reading";
+    /// What tenants' callers ask.
+    pub const TENANTS: &str = "tenants";
+    /// Every pool.
+    pub const ALL: [&str; 3] = [ACCEPT, READING, TENANTS];
+    /// Open, and nobody's at the moment.
+    pub const IDLE: &str = "idle";
+    /// At work.
+    pub const USED: &str = "used";
+    /// Every state.
+    pub const STATES: [&str; 2] = [IDLE, USED];
 }
 
 /// Values of the label `link` of [`BROKER_RECONNECTS`].

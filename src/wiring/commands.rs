@@ -6,17 +6,17 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::{WiringError, doctor, program, proof, servers, single, vault};
+use super::{WiringError, doctor, program, proof, servers, single, supervise, vault};
 use crate::adapters::sqlite::SqliteStore;
 use crate::cli::args::{
-    Approvals, ApprovalsRead, Audit, AuditKeyArgs, AuditVerify, Cli, Command, Dlq, Doctor, Fleet, Keys, Models,
-    Prompts, Read, Source, Tenants, Up, VersionsRead,
+    Approvals, ApprovalsRead, Audit, AuditKeyArgs, AuditVerify, Autoscale, Cli, Command, Dlq, Doctor, Fleet, Keys,
+    Models, Prompts, Read, Source, Tenants, Up, VersionsRead,
 };
 use crate::cli::{self, AuditSources, Exit, ExportSources, Reading, Screen};
 use crate::config::{Flags, Settings, Sources, load};
 use crate::crypto::{AuditKey, Keyring};
 use crate::domain::version::Artifact;
-use crate::lifecycle::{SystemClock, SystemEntropy, install_crypto_provider};
+use crate::lifecycle::{SystemClock, SystemEntropy, install_crypto_provider, stop_at_end_of_input};
 use crate::ports::{Clock, Entropy, EventStore, Registry};
 use crate::telemetry::Role;
 
@@ -57,9 +57,14 @@ pub fn ingest(flags: &Flags) -> ExitCode {
     program::run(&Sources::of_process(flags), Role::Ingest, servers::ingest)
 }
 
-/// `riskfleet-worker`.
-pub fn worker(flags: &Flags) -> ExitCode {
-    program::run(&Sources::of_process(flags), Role::Worker, servers::worker)
+/// `riskfleet-worker`. `until_stdin_closes`: it also ends when nobody holds its standard input any more.
+pub fn worker(flags: &Flags, until_stdin_closes: bool) -> ExitCode {
+    program::run(&Sources::of_process(flags), Role::Worker, |settings, telemetry, stop| {
+        if until_stdin_closes {
+            stop_at_end_of_input(stop.clone());
+        }
+        servers::worker(settings, telemetry, stop)
+    })
 }
 
 /// `riskfleet-console`.
@@ -130,7 +135,10 @@ async fn dispatch(said: Said<'_>, command: Command, screen: &mut Screen<'_>) -> 
             }
             Err(e) => failed(&e),
         },
-        Command::Read(Read::Fleet(Fleet::Autoscale(args))) => cli::autoscale(&args, screen).into(),
+        Command::Read(Read::Fleet(Fleet::Autoscale(args))) if args.apply => supervise(said, &args, screen).await,
+        Command::Read(Read::Fleet(Fleet::Autoscale(args))) if args.given.replicas.is_some() => {
+            cli::autoscale(&args, args.given.replicas.unwrap_or_default(), screen).into()
+        }
         Command::Read(read) => match open(said).await {
             Ok((store, registry, keyring)) => {
                 let reading = Reading { store: &*store, keyring: &keyring };
@@ -279,6 +287,22 @@ async fn examine(said: Said<'_>, args: &Doctor, screen: &mut Screen<'_>) -> Exit
         None => doctor::servers(load(&said.sources())).await,
     };
     cli::doctor(args, &seen, screen).into()
+}
+
+/// `fleet autoscale --apply`.
+async fn supervise(said: Said<'_>, args: &Autoscale, screen: &mut Screen<'_>) -> ExitCode {
+    if said.source.data.is_some() {
+        return misused(
+            "`up` has its workers within (--workers N); --apply is for a database (RISKFLEET_DATABASE_URL)",
+        );
+    }
+    let done = async { supervise::run(&said.settings()?, said.source, said.flags, args, screen).await };
+    match done.await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(WiringError::Misuse(why)) => misused(&why),
+        Err(e @ WiringError::Settings(_)) => misused(&format!("failed to {e}")),
+        Err(e) => failed(&e),
+    }
 }
 
 async fn migrate(said: Said<'_>, screen: &mut Screen<'_>) -> ExitCode {

@@ -29,6 +29,9 @@ pub enum WiringError {
     /// An address can't be used.
     #[error("{0}")]
     Address(String),
+    /// What was asked for can't be; says so by itself.
+    #[error("{0}")]
+    Misuse(String),
     /// The operating system refused something.
     #[error("{what}: {why}")]
     Io {

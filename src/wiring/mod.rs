@@ -7,11 +7,13 @@ mod doctor;
 mod error;
 mod guards;
 mod identity;
+mod probes;
 mod program;
 mod proof;
 mod servers;
 mod single;
 mod summary;
+mod supervise;
 mod vault;
 
 pub use error::WiringError;

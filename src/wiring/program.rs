@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::WiringError;
 use crate::config::{Settings, Sources, load};
 use crate::lifecycle::{SystemClock, SystemEntropy, install_crypto_provider, stop_on_signals};
-use crate::telemetry::{Prometheus, Role, Traces, init_logs};
+use crate::telemetry::{Prometheus, Role, Traces, init_logs, tenants};
 
 /// How long the end waits for a collector to take the last spans.
 const LAST_SPANS: Duration = Duration::from_secs(2);
@@ -45,6 +45,7 @@ where
             (Err(e), _) => return refuse(&e, 1),
             (_, Err(e)) => return refuse(&e, 1),
         };
+        tenants().show(settings.metrics_tenants);
         tokio::spawn(prometheus.clone().upkeep(stop.clone()));
         let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
         let (traces, exporting) = match Traces::start(&settings, role, clock, entropy) {

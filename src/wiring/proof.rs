@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::WiringError;
 use crate::cli;
 use crate::config::{Settings, SettingsError};
-use crate::crypto::AuditKey;
-use crate::governance::{Keys, Notary, Outside, Rules, Shortener};
+use crate::crypto::{AuditKey, Trust};
+use crate::governance::{Keys, Notary, Outside, Rules, Shortener, Verifier};
 use crate::ports::{Clock, Entropy, EventStore, Registry};
 
 /// The notary's file and key in a data folder.
@@ -54,6 +54,24 @@ fn settle_folder(settings: &Settings, data: &Path, entropy: &dyn Entropy) -> Res
     let made = key_of(data)?.ok_or_else(|| WiringError::Address(format!("read {}: it went away", path.display())))?;
     let previous = settings.audit_key_previous()?.map(|seed| AuditKey::from_seed(seed.expose_secret()));
     Ok((Keys { current: made, previous }, Outside::new(outside)))
+}
+
+/// What verifies the audit by itself; none where the settings want none. `public_key`: who signs.
+pub(super) fn verifier(
+    settings: &Settings,
+    (store, registry): (&Arc<dyn EventStore>, &Arc<dyn Registry>),
+    clock: &Arc<dyn Clock>,
+    public_key: Option<[u8; 32]>,
+) -> Option<Verifier> {
+    // A key that signs is one that verifies.
+    let trust = public_key.and_then(|key| Trust::of(&key).ok());
+    (settings.audit_verify_s > 0).then(|| Verifier {
+        store: Arc::clone(store),
+        registry: Arc::clone(registry),
+        clock: Arc::clone(clock),
+        trust,
+        every: Duration::from_secs(settings.audit_verify_s),
+    })
 }
 
 /// A notary at work.

@@ -8,12 +8,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::WiringError;
 use super::guards::Guards;
 use super::identity::{authenticator, inbox_auth, refusals, secured};
 use super::program::Telemetry;
-use super::proof::Signing;
-use super::vault;
+use super::proof::{self, Signing};
+use super::{WiringError, probes, vault};
 use crate::adapters::postgres::{self, PostgresStore};
 use crate::adapters::rabbitmq::{QueueKind, RabbitBroker, RabbitConfig};
 use crate::adapters::redis::{RedisConfig, RedisContext, RedisLeases, RedisRate};
@@ -27,13 +26,10 @@ use crate::ingest::file::{ImportOptions, Summary};
 use crate::ingest::{self, Door, Inbox, IngestLimits};
 use crate::lifecycle::{Bounded, SystemClock, SystemEntropy, serve};
 use crate::ports::leases::LeaseTtls;
-use crate::ports::{Broker, Clock, Entropy, EventStore, Leases, RateLimits, RateMeter, Registry, StoreError};
+use crate::ports::{Broker, Clock, Entropy, EventStore, RateLimits, RateMeter, Registry, StoreError};
 use crate::resilience::{Backoff, BulkheadRules, LocalRate, SharedRate};
 use crate::telemetry::{Traces, names};
 use crate::worker::{self, Worker, WorkerLimits};
-
-/// After which a dependency counts as away for `/health`.
-const PROBE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Unacknowledged inbox messages at most.
 const INBOX_PREFETCH: u16 = 1_000;
@@ -110,6 +106,7 @@ struct IngestParts {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     tasks: TaskTracker,
+    meter: Arc<dyn RateMeter>,
     circuits: Vec<Probe>,
 }
 
@@ -122,6 +119,7 @@ async fn start_ingest(
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let store = Arc::new(open_store(settings).await?);
+    tokio::spawn(store.clone().watch_pools(stop.clone()));
     let broker = open_broker(settings, &entropy)?;
     // Without its guard: whoever waits for a store that comes up is not to be told to wait longer.
     wait_for_store(&*store, stop).await?;
@@ -131,18 +129,20 @@ async fn start_ingest(
     let mut guards = Guards::new(settings, &clock);
     let (store, broker) = (guards.store(store), guards.broker(broker));
     let tasks = TaskTracker::new();
+    let meter = shared_rate(settings, &clock)?;
     let parts = ingest::Parts {
         store: Arc::clone(&store),
         keyring: Arc::clone(&keyring),
         broker: Arc::clone(&broker),
-        meter: shared_rate(settings, &clock)?,
+        meter: Arc::clone(&meter),
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
         traces,
         limits: ingest_limits(settings),
     };
     let door = ingest::start(parts, stop, &tasks).await?;
-    Ok(IngestParts { door, store, keyring, registry, broker, clock, entropy, tasks, circuits: guards.probes() })
+    let circuits = guards.probes();
+    Ok(IngestParts { door, store, keyring, registry, broker, clock, entropy, tasks, meter, circuits })
 }
 
 /// The rates of tenants for all processes together, where there is a Redis to count them in.
@@ -214,7 +214,8 @@ pub(super) async fn ingest(
     };
     parts.tasks.spawn(ingest::consume_inbox(inbox, stop.clone()));
     // A broker that is away does not make ingest unready: events are accepted up to a bound.
-    let mut probes = vec![store_probe(&parts.store), broker_probe(&parts.broker, false)];
+    let mut probes = vec![probes::store(&parts.store), probes::broker(&parts.broker, false)];
+    probes.extend([probes::rates(&parts.meter), probes::backlog(&parts.store)]);
     probes.extend_from_slice(&parts.circuits);
     let state = ApiState {
         store: Arc::clone(&parts.store),
@@ -271,6 +272,7 @@ pub(super) async fn console(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let master = vault::master(&settings)?;
     let store = Arc::new(open_store(&settings).await?);
+    tokio::spawn(store.clone().watch_pools(stop.clone()));
     let registry: Arc<dyn Registry> = store.clone();
     let auth = authenticator(&settings, &registry, &clock, &stop)?;
     let listener = listen(&settings, &stop).await?;
@@ -282,19 +284,23 @@ pub(super) async fn console(
     let mut guards = Guards::new(&settings, &clock);
     let store = guards.store(store);
     let signing = Signing::in_console(&settings, (&store, &registry), &clock).await?;
-    let mut probes = vec![store_probe(&store)];
+    let mut probes = vec![probes::store(&store), probes::backlog(&store)];
     probes.extend(guards.probes());
     let refusals = refusals(&registry, &clock, &stop);
     let rules = approval_rules(&settings);
     let tasks = TaskTracker::new();
     tasks.spawn(sweeper.run(stop.clone()));
     tasks.spawn(overdue::watch(registry.clone(), Arc::clone(&clock), rules, stop.clone()));
+    let public_key = signing.as_ref().map(|signing| signing.public_key);
+    if let Some(verifier) = proof::verifier(&settings, (&store, &registry), &clock, public_key) {
+        tasks.spawn(verifier.run(stop.clone()));
+    }
     let router = api::control_router(ApiState {
         store,
         keyring,
         registry,
         approvals: rules,
-        audit_key: signing.as_ref().map(|signing| signing.public_key),
+        audit_key: public_key,
         auth,
         clock,
         entropy: Arc::new(SystemEntropy),
@@ -341,6 +347,7 @@ pub(super) async fn worker(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let master = vault::master(&settings)?;
     let store = Arc::new(open_store(&settings).await?);
+    tokio::spawn(store.clone().watch_pools(stop.clone()));
     let broker = open_broker(&settings, &entropy)?;
     let redis = redis_config(&settings)?;
     let address = |e: crate::adapters::redis::BadAddress| WiringError::Address(e.to_string());
@@ -364,12 +371,13 @@ pub(super) async fn worker(
         broker: Arc::clone(&broker),
         leases: Arc::clone(&leases),
         context,
-        clock,
+        clock: Arc::clone(&clock),
         entropy,
         traces: telemetry.traces,
     };
     let worker = Worker::new(parts, worker_limits(&settings, ttls.member)).await?;
-    let mut probes = vec![store_probe(&store), broker_probe(&broker, true), leases_probe(&leases)];
+    let mut probes = vec![probes::store(&store), probes::broker(&broker, true), probes::leases(&leases)];
+    probes.extend([probes::backlog(&store), probes::stages(&worker.load(), &clock)]);
     probes.extend(guards.probes());
     let serving = CancellationToken::new();
     let router = api::ops_router(probes, telemetry.prometheus);
@@ -414,28 +422,4 @@ async fn listen(settings: &Settings, stop: &CancellationToken) -> Result<Bounded
     let address = settings.http_addr;
     let listener = TcpListener::bind(address).await.map_err(WiringError::io(format!("listen on {address}")))?;
     secured(listener, settings, stop)
-}
-
-pub(super) fn store_probe(store: &Arc<dyn EventStore>) -> Probe {
-    let store = Arc::clone(store);
-    Probe::new("database", true, PROBE_DEADLINE, move || {
-        let store = Arc::clone(&store);
-        async move { store.now().await.map(|_| ()).map_err(|e| e.to_string()) }
-    })
-}
-
-pub(super) fn broker_probe(broker: &Arc<dyn Broker>, required: bool) -> Probe {
-    let broker = Arc::clone(broker);
-    Probe::new("broker", required, PROBE_DEADLINE, move || {
-        let broker = Arc::clone(&broker);
-        async move { broker.ping().await.map_err(|e| e.to_string()) }
-    })
-}
-
-fn leases_probe(leases: &Arc<dyn Leases>) -> Probe {
-    let leases = Arc::clone(leases);
-    Probe::new("leases", false, PROBE_DEADLINE, move || {
-        let leases = Arc::clone(&leases);
-        async move { leases.members().await.map(|_| ()).map_err(|e| e.to_string()) }
-    })
 }

@@ -12,9 +12,9 @@ use tokio_util::task::TaskTracker;
 
 use super::identity::{authenticator, refusals, secured};
 use super::program::Telemetry;
-use super::proof::Signing;
-use super::servers::{approval_rules, broker_probe, ingest_limits, local_rate, store_probe, sweeper, worker_limits};
-use super::{WiringError, contexts, demo, summary, vault};
+use super::proof::{self, Signing};
+use super::servers::{approval_rules, ingest_limits, local_rate, sweeper, worker_limits};
+use super::{WiringError, contexts, demo, probes, summary, vault};
 use crate::adapters::memory::broker::{MemoryBroker, MemoryLimits};
 use crate::adapters::memory::context::{ContextLimits, MemoryContext};
 use crate::adapters::memory::leases::MemoryLeases;
@@ -27,7 +27,7 @@ use crate::governance::overdue;
 use crate::ingest::{self, Door};
 use crate::lifecycle::{SystemClock, SystemEntropy, serve};
 use crate::ports::leases::LeaseTtls;
-use crate::ports::{Broker, Clock, ContextSource, Entropy, EventStore, Leases, Registry};
+use crate::ports::{Clock, ContextSource, Entropy, EventStore, Leases, Registry};
 use crate::telemetry::Traces;
 use crate::worker::{self, Worker, WorkerError};
 
@@ -106,7 +106,7 @@ pub(super) async fn up(
         entropy,
         retention_days: settings.retention_days,
         limits: Limits::from(&settings),
-        probes: vec![store_probe(&store), broker_probe(&(broker.clone() as Arc<dyn Broker>), true)],
+        probes: probes::of_one_process(&store, broker.clone()),
         prometheus: telemetry.prometheus,
         refusals: refusals(&registry, &clock, &stop),
         traces: telemetry.traces,
@@ -114,7 +114,7 @@ pub(super) async fn up(
     let router = api::whole_router(state, door.clone());
     let server = tokio::spawn(serve(listener, router, stop.clone(), settings.drain_timeout()));
     let tls = settings.tls_cert_file.is_some();
-    tasks.spawn(overdue::watch(registry.clone(), Arc::clone(&clock), approval_rules(&settings), stop.clone()));
+    govern(&settings, ((&store, &registry), signing.public_key), &clock, (&tasks, &stop));
     let proof = (registry, signing.public_key);
     let fleet = Fleet { store, proof, broker, clock, door, address, tls, data, workers: args.workers };
     summary::greet(&fleet);
@@ -138,6 +138,19 @@ async fn last_packs(tasks: &TaskTracker, within: Duration) {
     tasks.close();
     if tokio::time::timeout(within, tasks.wait()).await.is_err() {
         tracing::warn!("ended with packs on their way; the outbox keeps them");
+    }
+}
+
+/// Starts what a console does by itself, save for the notary and the sweep.
+fn govern(
+    settings: &Settings,
+    (stores, public_key): ((&Arc<dyn EventStore>, &Arc<dyn Registry>), [u8; 32]),
+    clock: &Arc<dyn Clock>,
+    (tasks, stop): (&TaskTracker, &CancellationToken),
+) {
+    tasks.spawn(overdue::watch(stores.1.clone(), Arc::clone(clock), approval_rules(settings), stop.clone()));
+    if let Some(verifier) = proof::verifier(settings, stores, clock, Some(public_key)) {
+        tasks.spawn(verifier.run(stop.clone()));
     }
 }
 

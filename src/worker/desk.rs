@@ -12,7 +12,7 @@ use super::decide::{Bench, Decided, Ready};
 use super::lane::{store_backoff, wait_out};
 use super::traced::Spans;
 use crate::domain::context::Observation;
-use crate::domain::{EventId, FailureClass, Snapshot};
+use crate::domain::{EventId, Failure, FailureClass, Snapshot};
 use crate::ports::StoreError;
 use crate::ports::store::{NewDisposition, StoredEvent};
 
@@ -91,7 +91,7 @@ impl Desk {
                     prepared.dispositions.push(disposition);
                 }
                 Err(error) => {
-                    prepared.failed.push(Failed { stored: ready.stored, class: FailureClass::WorkflowError, error });
+                    prepared.failed.push(Failed { stored: ready.stored, class: Failure::Workflow.class(), error });
                 }
             }
         }

@@ -3,7 +3,7 @@
 //! Nobody is pre-empted: an owner that is no longer desired finishes, commits, acknowledges and
 //! releases. While the lease server is away everybody keeps what they have and nobody claims.
 
-use metrics::gauge;
+use metrics::{counter, gauge};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,7 +19,7 @@ use super::refill::Refill;
 use crate::domain::{PartitionId, WorkerId};
 use crate::ports::leases::{Beat, LeaseError, Renewal};
 use crate::ports::{Member, StoreError};
-use crate::telemetry::names;
+use crate::telemetry::names::{self, lease};
 
 /// How often the worker shows itself.
 const BEAT_EVERY: Duration = Duration::from_secs(2);
@@ -96,6 +96,7 @@ impl FleetTask {
         for partition in self.shared.ownership.partitions() {
             if self.shared.parts.leases.renew(partition, self.shared.member.id).await? == Renewal::Lost {
                 tracing::warn!(%partition, "another worker has the lease; letting go");
+                counter!(names::LEASE_CHANGES, "change" => lease::LOST).increment(1);
                 self.let_go(partition);
             }
         }
@@ -154,6 +155,7 @@ impl FleetTask {
         match self.shared.parts.store.claim_partition(partition, me).await {
             Ok(epoch) => {
                 tracing::info!(%partition, epoch = epoch.0, "claimed");
+                counter!(names::LEASE_CHANGES, "change" => lease::CLAIMED).increment(1);
                 self.free_since.remove(&partition);
                 self.start_feed(partition, epoch);
             }
@@ -222,5 +224,6 @@ async fn release(shared: Arc<Shared>, partition: PartitionId, feed: tokio::task:
     if let Err(e) = shared.parts.leases.release(partition, shared.member.id).await {
         tracing::debug!(%partition, error = %e, "failed to release a lease; it runs out by itself");
     }
+    counter!(names::LEASE_CHANGES, "change" => lease::RELEASED).increment(1);
     tracing::info!(%partition, "released");
 }

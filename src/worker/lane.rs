@@ -4,7 +4,7 @@
 //! What is delivered for the first time is decided together. What ended a worker before, or failed
 //! and is due again, is `suspects`' business.
 
-use metrics::{counter, histogram};
+use metrics::histogram;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,11 @@ use super::Shared;
 use super::buffer::{Buffer, Item, Start};
 use super::desk::{Desk, Failed, Texts};
 use super::finish::{Finished, Finisher};
-use super::traced;
-use crate::domain::{Epoch, EventId, FailureClass, PartitionId};
+use super::{tally, traced};
+use crate::domain::{Epoch, EventId, Failure, PartitionId};
 use crate::mutants::{self, Mutant};
-use crate::pipeline::state::Stage;
 use crate::ports::StoreError;
-use crate::ports::store::{CommitBatch, Committed, Disposition, Lane, NewDisposition, NewRetry, RetryBatch};
+use crate::ports::store::{CommitBatch, Committed, Lane, NewDisposition, NewRetry, RetryBatch};
 use crate::resilience::{Backoff, backoff};
 use crate::telemetry::names;
 
@@ -80,7 +79,7 @@ impl LaneTask {
         for (NewDisposition { event, .. }, error) in refused {
             // A text that the store refuses: what came of the event can't be written.
             match self.desk.stored(event).await {
-                Some(stored) => failed.push(Failed { stored, class: FailureClass::InfraError, error }),
+                Some(stored) => failed.push(Failed { stored, class: Failure::Store.class(), error }),
                 // A late copy of what was buried before: its pack is done, or it would stay in hand
                 // for as long as the subscription lives.
                 None => self.finisher.nothing_to_do(vec![event], &mut items).await,
@@ -110,7 +109,7 @@ impl LaneTask {
             let began = self.shared.parts.traces.moment();
             match self.try_commit(&batch).await {
                 Ok(verdicts) => {
-                    self.count(&batch, &verdicts);
+                    tally::committed(&self.shared, &batch, &verdicts);
                     let told = traced::committed(&self.shared.parts.traces, began, (&batch, &verdicts), items);
                     let own = batch.items.iter().filter_map(|i| Some((i.event, items.remove(&i.event)?))).collect();
                     self.finisher.finish(Finished::new(batch, verdicts, own, texts).traced(told)).await;
@@ -198,16 +197,18 @@ impl LaneTask {
             }
         };
         traced::postponed(&self.shared.parts.traces, began, &batch, items);
+        let mut postponed = Vec::with_capacity(batch.items.len());
         for (retry, verdict) in batch.items.iter().zip(verdicts) {
             if verdict == Committed::Fenced {
                 self.shared.ownership.fenced(retry.partition);
                 continue;
             }
-            counter!(names::EVENTS_RETRIED, "class" => retry.class.as_str()).increment(1);
+            postponed.push(retry);
             for item in items.remove(&retry.event).unwrap_or_default() {
                 item.pack.one_done().await;
             }
         }
+        tally::postponed(&self.shared, &postponed);
     }
 
     fn retry(&self, failed: Failed, attempts: u32) -> NewRetry {
@@ -235,24 +236,6 @@ impl LaneTask {
             items,
         }
     }
-
-    fn count(&self, batch: &CommitBatch, verdicts: &[Committed]) {
-        let now = crate::domain::time::to_millis(self.shared.parts.clock.now());
-        let mut written = 0_u32;
-        for (item, verdict) in batch.items.iter().zip(verdicts) {
-            match verdict {
-                Committed::Written => {
-                    written += 1;
-                    histogram!(names::ACCEPT_TO_DECISION_SECONDS)
-                        .record(now.saturating_sub(item.event.millis()) as f64 / 1_000.0);
-                    count_written(&item.disposition);
-                }
-                Committed::Duplicate => counter!(names::EVENTS_DUPLICATE).increment(1),
-                Committed::Fenced => counter!(names::EVENTS_FENCED).increment(1),
-            }
-        }
-        histogram!(names::COMMIT_BATCH_EVENTS).record(f64::from(written));
-    }
 }
 
 pub(super) fn store_backoff(shared: &Shared) -> Backoff {
@@ -263,16 +246,4 @@ pub(super) fn store_backoff(shared: &Shared) -> Backoff {
 pub(super) async fn wait_out(what: &str, e: &StoreError, backoff: &mut Backoff) {
     tracing::warn!(error = %e, "failed to {what}; waiting for the store");
     tokio::time::sleep(backoff.next_wait()).await;
-}
-
-fn count_written(disposition: &Disposition) {
-    match disposition {
-        Disposition::Decided { outcome, timings, .. } => {
-            counter!(names::EVENTS_DECIDED, "outcome" => outcome.as_str()).increment(1);
-            for (stage, micros) in Stage::ALL.iter().zip(timings) {
-                histogram!(names::STAGE_SECONDS, "stage" => stage.as_str()).record(f64::from(*micros) / 1e6);
-            }
-        }
-        Disposition::Dead { class, .. } => counter!(names::EVENTS_FAILED, "class" => class.as_str()).increment(1),
-    }
 }

@@ -20,6 +20,7 @@ mod feed;
 mod finish;
 mod fleet;
 mod lane;
+mod load;
 mod models;
 mod open;
 mod ownership;
@@ -27,6 +28,7 @@ mod progress;
 mod queue;
 mod refill;
 mod suspects;
+mod tally;
 mod traced;
 mod upkeep;
 
@@ -36,6 +38,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+pub use load::LoadMeter;
 
 use crate::crypto::{Keyring, PackSeal, Packer};
 use crate::domain::{EventId, PartitionId, WorkerId};
@@ -126,6 +130,7 @@ struct Shared {
     buffers: Vec<Arc<buffer::Buffer>>,
     mark: RwLock<EventId>,
     models: models::Models,
+    load: Arc<load::LoadMeter>,
 }
 
 impl Shared {
@@ -186,6 +191,7 @@ impl Worker {
             buffers: (0..limits.lanes.max(1)).map(|_| buffer()).collect(),
             mark: RwLock::new(mark),
             models: models::Models::new(),
+            load: Arc::default(),
             constants,
             parts,
             limits,
@@ -196,6 +202,11 @@ impl Worker {
     /// Its boot id.
     pub fn id(&self) -> WorkerId {
         self.shared.member.id
+    }
+
+    /// What it has done of late.
+    pub fn load(&self) -> Arc<LoadMeter> {
+        Arc::clone(&self.shared.load)
     }
 
     /// The partitions that it owns now.

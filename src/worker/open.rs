@@ -12,13 +12,18 @@ use super::desk::{Desk, Prepared};
 use crate::crypto::reveal::ERASED;
 use crate::crypto::{DataKey, Key, Place, Revealed};
 use crate::domain::context::Observation;
-use crate::domain::{Event, FailureClass};
+use crate::domain::{Event, Failure};
 use crate::ports::StoreError;
 use crate::ports::store::StoredEvent;
+
+/// Of an event whose envelope does not open.
+const SEALED: &str = "the stored event does not open: it was changed, or its data key is not kept";
 
 /// What does not open does not get better by another try.
 enum Shut {
     Erased,
+    /// Its envelope is broken, or of a key that is not kept.
+    Sealed,
     Unreadable(String),
 }
 
@@ -68,11 +73,12 @@ impl Desk {
     }
 
     fn shut(&self, stored: &StoredEvent, shut: Shut, prepared: &mut Prepared) {
-        let (class, why) = match shut {
-            Shut::Erased => (FailureClass::PolicyViolation, format!("{ERASED}: the key of its subject was destroyed")),
-            Shut::Unreadable(why) => (FailureClass::UnexpectedError, why),
+        let (failure, why) = match shut {
+            Shut::Erased => (Failure::Governance, format!("{ERASED}: the key of its subject was destroyed")),
+            Shut::Sealed => (Failure::Encryption, SEALED.to_owned()),
+            Shut::Unreadable(why) => (Failure::Unexpected, why),
         };
-        prepared.dispositions.push(self.bury(stored, class, why, 1));
+        prepared.dispositions.push(self.bury(stored, failure.class(), why, 1));
     }
 }
 
@@ -80,9 +86,7 @@ fn opened(stored: &StoredEvent, revealed: Revealed) -> Result<(Event, Option<Arc
     match revealed {
         Revealed::Text(text, key) => Ok((read(stored, &text).map_err(Shut::Unreadable)?, key)),
         Revealed::Erased => Err(Shut::Erased),
-        Revealed::Broken => {
-            Err(Shut::Unreadable("the stored event does not open: it was changed, or its data key is not kept".into()))
-        }
+        Revealed::Broken => Err(Shut::Sealed),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Owns what this worker knows of its partitions: epoch, and whether it still may work on them.
 
+use metrics::counter;
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::task::JoinHandle;
@@ -8,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::buffer::Item;
 use super::refill::Refill;
 use crate::domain::{Epoch, PartitionId};
+use crate::telemetry::names::{self, lease};
 
 /// A partition in this worker's hands.
 pub(super) struct Held {
@@ -74,7 +76,9 @@ impl Ownership {
     /// A commit was fenced: stop at once.
     pub(super) fn fenced(&self, partition: PartitionId) {
         if let Some(held) = self.write().get_mut(&partition) {
-            held.fenced = true;
+            if !std::mem::replace(&mut held.fenced, true) {
+                counter!(names::LEASE_CHANGES, "change" => lease::FENCED).increment(1);
+            }
             held.stop.cancel();
         }
     }

@@ -14,7 +14,7 @@ use metrics::counter;
 use super::buffer::{Item, Start};
 use super::desk::Failed;
 use super::lane::{ById, LaneTask, by_id, store_backoff, wait_out};
-use crate::domain::{EventId, FailureClass, PartitionId};
+use crate::domain::{EventId, Failure, PartitionId};
 use crate::ports::store::{Mark, MarkBatch, Marking};
 use crate::telemetry::names;
 
@@ -81,7 +81,7 @@ impl LaneTask {
         tracing::error!(event.id = %id, attempts, "quarantined: no worker that began it has finished it");
         counter!(names::EVENTS_QUARANTINED).increment(1);
         let error = format!("begun {attempts} times, and no worker has finished it");
-        let failed = Failed { stored, class: FailureClass::UnexpectedError, error };
+        let failed = Failed { stored, class: Failure::Unexpected.class(), error };
         self.fail(vec![failed], attempts, items).await;
     }
 

@@ -129,13 +129,15 @@ pub(super) async fn report(shared: Arc<Shared>, stop: CancellationToken) {
     loop {
         let ended = stop.is_cancelled();
         let member = shared.member();
+        let clock = &shared.parts.clock;
         let row = WorkerRow {
             id: member.id,
             version: member.version,
             partitions: shared.ownership.partitions(),
             draining: member.draining,
             // Set by the store's clock.
-            seen_at: shared.parts.clock.now(),
+            seen_at: clock.now(),
+            load: Some(shared.load.report(clock.elapsed(), clock.cpu())),
         };
         if let Err(e) = shared.parts.store.report_worker(&row).await {
             tracing::debug!(error = %e, "failed to report this worker");
@@ -147,6 +149,16 @@ pub(super) async fn report(shared: Arc<Shared>, stop: CancellationToken) {
     }
 }
 
+/// Shows what waits, and since when, by the store's clock.
+async fn backlog(shared: &Shared) -> Result<(), StoreError> {
+    let store = &shared.parts.store;
+    let (waits, now) = (store.backlog().await?, store.now().await?);
+    let age = waits.oldest.and_then(|oldest| (now - oldest).to_std().ok()).unwrap_or_default();
+    gauge!(names::POSTPONED_EVENTS).set(waits.postponed as f64);
+    gauge!(names::BACKLOG_AGE_SECONDS).set(age.as_secs_f64());
+    Ok(())
+}
+
 /// Reads the ledger for the gauges, until stopped.
 pub(super) async fn ledger(shared: Arc<Shared>, stop: CancellationToken) {
     loop {
@@ -156,6 +168,9 @@ pub(super) async fn ledger(shared: Arc<Shared>, stop: CancellationToken) {
                 gauge!(names::LEDGER_DIFFERENCE).set((l.accepted - l.decided - l.dead - l.pending) as f64);
             }
             Err(e) => tracing::debug!(error = %e, "failed to read the ledger"),
+        }
+        if let Err(e) = backlog(&shared).await {
+            tracing::debug!(error = %e, "failed to read the backlog");
         }
         if stop.run_until_cancelled(tokio::time::sleep(LEDGER_EVERY)).await.is_none() {
             return;

@@ -18,6 +18,7 @@ mod harness;
 mod keys_contract;
 mod leases_contract;
 mod office;
+mod operate;
 mod rate_contract;
 mod redaction;
 mod resilience;

@@ -84,6 +84,7 @@ contract!(memory, sqlite, postgres => {
         marks_and_retries_are_fenced,
         a_postponed_event_waits,
         due_retries_come_in_the_order_in_which_they_are_due,
+        what_waits_is_told_apart_from_what_is_put_off,
         a_commit_ends_marks_and_retries,
         marks_and_retries_move_no_chain,
         repairs_are_counted;

@@ -7,10 +7,11 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use super::tables::Tables;
+use crate::domain::time::from_millis;
 use crate::domain::{EventId, PartitionId, Stream};
 use crate::ports::store::{
-    AuditCursor, AuditLine, Disposition, EventFilter, EventRecord, EventSummary, FleetStatus, Ledger, PartitionRow,
-    StoredEvent,
+    AuditCursor, AuditLine, Backlog, Disposition, EventFilter, EventRecord, EventSummary, FleetStatus, Ledger,
+    PartitionRow, StoredEvent,
 };
 
 /// Workers that reported within this time are shown.
@@ -86,6 +87,17 @@ impl Tables {
             }
         };
         records.map(|(_, record)| line(record)).collect()
+    }
+
+    pub(super) fn backlog(&self, now: DateTime<Utc>) -> Backlog {
+        let postponed = |id| self.retries.get(id).and_then(|retry| retry.due_at).is_some_and(|due| due > now);
+        let (later, ready): (Vec<_>, Vec<_>) = self.pending().partition(|event| postponed(&event.id));
+        let oldest = ready.iter().map(|event| event.id).min();
+        Backlog {
+            events: (later.len() + ready.len()) as u64,
+            postponed: later.len() as u64,
+            oldest: oldest.map(|id| from_millis(id.millis())),
+        }
     }
 
     pub(super) fn ledger(&self) -> Ledger {

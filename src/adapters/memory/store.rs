@@ -13,9 +13,9 @@ use super::tables::{Outbox, Tables};
 use crate::crypto::HeadCache;
 use crate::domain::{AuditBody, Epoch, EventId, Outcome, PartitionId, Scope, TenantId, WorkerId, time};
 use crate::ports::store::{
-    Accepted, AuditCursor, AuditLine, CommitBatch, Committed, DeadAct, DeadFilter, DeadLetter, DueRetry, EventFilter,
-    EventRecord, EventSummary, FleetConstants, FleetStatus, Ledger, Mark, MarkBatch, NewEvent, OutboxKind, OutboxRow,
-    PastAct, RetryBatch, StoredEvent, WorkerRow,
+    Accepted, AuditCursor, AuditLine, Backlog, CommitBatch, Committed, DeadAct, DeadFilter, DeadLetter, DueRetry,
+    EventFilter, EventRecord, EventSummary, FleetConstants, FleetStatus, Ledger, Mark, MarkBatch, NewEvent, OutboxKind,
+    OutboxRow, PastAct, RetryBatch, StoredEvent, WorkerRow,
 };
 use crate::ports::{Clock, EventStore, Lane, StoreError};
 
@@ -213,6 +213,10 @@ impl EventStore for MemoryStore {
 
     async fn audit_page(&self, after: Option<&AuditCursor>, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
         Ok(self.0.tables()?.audit_page(after, limit))
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        Ok(self.0.tables()?.backlog(self.0.now()))
     }
 
     async fn ledger(&self) -> Result<Ledger, StoreError> {

@@ -7,7 +7,7 @@ use super::connect::{corrupt, failed};
 use super::roles::Role;
 use super::store::PostgresStore;
 use super::{mark, migrate, scope};
-use crate::domain::{Epoch, PartitionId, WorkerId};
+use crate::domain::{Epoch, PartitionId, WorkerId, WorkerLoad};
 use crate::ports::store::{FleetConstants, FleetStatus, PartitionRow, StoreError, WorkerRow};
 
 /// What every process asks first: so it is refused here when its sessions are not the fleet's.
@@ -73,19 +73,24 @@ pub(super) async fn report(pool: &PgPool, worker: &WorkerRow) -> Result<(), Stor
     let partitions: Vec<i16> = worker.partitions.iter().map(|p| p.0 as i16).collect();
     sqlx::query(
         "WITH old AS (DELETE FROM workers WHERE seen_at < clock_timestamp() - interval '1 hour' AND id <> $1)
-         INSERT INTO workers (id, version, partitions, draining, seen_at)
-         VALUES ($1, $2, $3, $4, clock_timestamp())
+         INSERT INTO workers (id, version, partitions, draining, seen_at, load)
+         VALUES ($1, $2, $3, $4, clock_timestamp(), $5::json)
          ON CONFLICT (id) DO UPDATE SET partitions = excluded.partitions, draining = excluded.draining,
-             seen_at = excluded.seen_at",
+             seen_at = excluded.seen_at, load = excluded.load",
     )
     .bind(worker.id.0)
     .bind(&worker.version)
     .bind(partitions)
     .bind(worker.draining)
+    .bind(worker.load.as_ref().map(written).transpose()?)
     .execute(pool)
     .await
     .map_err(failed)?;
     Ok(())
+}
+
+fn written(load: &WorkerLoad) -> Result<String, StoreError> {
+    serde_json::to_string(load).map_err(|e| StoreError::Fault(e.to_string()))
 }
 
 pub(super) async fn status(pool: &PgPool) -> Result<FleetStatus, StoreError> {
@@ -109,7 +114,7 @@ pub(super) async fn status(pool: &PgPool) -> Result<FleetStatus, StoreError> {
 
 async fn workers(pool: &PgPool) -> Result<Vec<WorkerRow>, StoreError> {
     let rows = sqlx::query(
-        "SELECT id, version, partitions, draining, seen_at FROM workers
+        "SELECT id, version, partitions, draining, seen_at, load::text FROM workers
          WHERE seen_at > clock_timestamp() - interval '1 minute' ORDER BY id",
     )
     .fetch_all(pool)
@@ -124,6 +129,11 @@ async fn workers(pool: &PgPool) -> Result<Vec<WorkerRow>, StoreError> {
             partitions: partitions.into_iter().map(|p| PartitionId(p.unsigned_abs())).collect(),
             draining: row.try_get(3).map_err(failed)?,
             seen_at: row.try_get(4).map_err(failed)?,
+            // A report that can't be read is of a version that means something else by it.
+            load: row
+                .try_get::<Option<String>, _>(5)
+                .map_err(failed)?
+                .and_then(|text| serde_json::from_str(&text).ok()),
         });
     }
     Ok(workers)

@@ -28,8 +28,9 @@ use super::connect::{MARK_LOCK, MOVER_LOCK, failed};
 use super::migrate::DAYS_AHEAD;
 use super::read::stored_event;
 use super::store::PostgresStore;
+use crate::domain::time::from_millis;
 use crate::domain::{EventId, PartitionId};
-use crate::ports::store::{Disposition, Ledger, MARK_LAG, NewDisposition, StoreError, StoredEvent};
+use crate::ports::store::{Backlog, Disposition, Ledger, MARK_LAG, NewDisposition, StoreError, StoredEvent};
 
 /// Events folded into the totals by one step at most: a step stays far below the statement timeout.
 const STEP: i64 = 50_000;
@@ -218,6 +219,32 @@ pub(super) async fn ledger(pool: &PgPool) -> Result<Ledger, StoreError> {
     .map_err(failed)?;
     let column = |n: usize| row.try_get::<i64, _>(n).map_err(failed);
     Ok(Ledger { accepted: column(0)?, decided: column(1)?, dead: column(2)?, pending: column(3)? })
+}
+
+/// What waits, and how much of it nobody could do anything for yet. As in [`ledger`], of which its sum
+/// is the `pending`.
+pub(super) async fn waiting(pool: &PgPool) -> Result<Backlog, StoreError> {
+    let mark = mark(pool).await?;
+    let row = sqlx::query(
+        "SELECT count(*), count(*) FILTER (WHERE p.postponed),
+                min(p.event_id::text) FILTER (WHERE NOT p.postponed)
+         FROM (SELECT e.event_id, EXISTS (SELECT 1 FROM retries r WHERE r.event_id = e.event_id
+                                            AND r.due_at > clock_timestamp()) AS postponed
+               FROM events e WHERE e.event_id >= $1
+                 AND NOT EXISTS (SELECT 1 FROM decisions d WHERE d.event_id = e.event_id AND d.event_id >= $1)
+               UNION ALL
+               SELECT r.event_id, r.due_at > clock_timestamp() FROM retries r
+               WHERE r.event_id < $1 AND r.due_at IS NOT NULL
+                 AND NOT EXISTS (SELECT 1 FROM decisions d WHERE d.event_id = r.event_id OFFSET 0)) p",
+    )
+    .bind(mark.0)
+    .fetch_one(pool)
+    .await
+    .map_err(failed)?;
+    let count = |n: usize| row.try_get::<i64, _>(n).map(i64::unsigned_abs).map_err(failed);
+    let oldest: Option<String> = row.try_get(2).map_err(failed)?;
+    let oldest = oldest.and_then(|id| EventId::parse(&id).ok());
+    Ok(Backlog { events: count(0)?, postponed: count(1)?, oldest: oldest.map(|id| from_millis(id.millis())) })
 }
 
 /// Pending events by partition: those above the mark, and those below it that wait for a next try.

@@ -2,8 +2,12 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use metrics::{gauge, histogram};
 use sqlx::postgres::{PgConnectOptions, PgPool};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::connect::{self, Purpose, failed, lock_class};
@@ -11,10 +15,11 @@ use super::{accept, approvals, commit, dead, fleet, mark, outbox, read, retentio
 use crate::domain::retention::{Day, Expired, ExpiredDay};
 use crate::domain::{AuditBody, Epoch, EventId, Outcome, PartitionId, Scope, TenantId, WorkerId};
 use crate::ports::store::{
-    Accepted, AuditCursor, AuditLine, DeadAct, DeadFilter, DeadLetter, DueRetry, EventFilter, EventRecord, EventStore,
-    EventSummary, FleetConstants, FleetStatus, Lane, Ledger, NewEvent, OutboxKind, OutboxRow, PastAct, StoreError,
-    StoredEvent, WorkerRow,
+    Accepted, AuditCursor, AuditLine, Backlog, DeadAct, DeadFilter, DeadLetter, DueRetry, EventFilter, EventRecord,
+    EventStore, EventSummary, FleetConstants, FleetStatus, Lane, Ledger, NewEvent, OutboxKind, OutboxRow, PastAct,
+    StoreError, StoredEvent, WorkerRow,
 };
+use crate::telemetry::names::{self, pool};
 
 /// Connections that accept: while one waits for its commit to reach the disk, the other gathers.
 pub(super) const ACCEPT_CONNECTIONS: u32 = 2;
@@ -24,6 +29,9 @@ pub(super) const READ_CONNECTIONS: u32 = 6;
 
 /// Connections for what tenants' callers ask; made only where they ask.
 pub(super) const TENANT_CONNECTIONS: u32 = 4;
+
+/// How often pools are looked at.
+const WATCH_POOLS: Duration = Duration::from_secs(5);
 
 /// A fleet's schema on a Postgres server.
 pub struct PostgresStore {
@@ -57,6 +65,24 @@ impl PostgresStore {
             sweeping: connect::options(url, namespace, Purpose::Retaining)?,
             locks: lock_class(namespace),
         })
+    }
+
+    /// Shows the pools as they are every few seconds, and how long a call then waits for a connection,
+    /// until stopped. A pool that nobody has used yet is left alone.
+    pub async fn watch_pools(self: Arc<Self>, stop: CancellationToken) {
+        let pools = [(pool::ACCEPT, &self.hot), (pool::READING, &self.reading), (pool::TENANTS, &self.tenants)];
+        while stop.run_until_cancelled(tokio::time::sleep(WATCH_POOLS)).await.is_some() {
+            for (name, watched) in pools.iter().filter(|(_, pool)| pool.size() > 0) {
+                let idle = watched.num_idle() as f64;
+                gauge!(names::POOL_CONNECTIONS, "pool" => *name, "state" => pool::IDLE).set(idle);
+                let used = f64::from(watched.size()) - idle;
+                gauge!(names::POOL_CONNECTIONS, "pool" => *name, "state" => pool::USED).set(used.max(0.0));
+                let asked = Instant::now();
+                // One that can't be had at all has waited the longest.
+                _ = watched.acquire().await;
+                histogram!(names::POOL_WAIT_SECONDS, "pool" => *name).record(asked.elapsed());
+            }
+        }
     }
 
     /// Closes every connection; what runs is finished first.
@@ -193,6 +219,10 @@ impl EventStore for PostgresStore {
 
     async fn audit_page(&self, after: Option<&AuditCursor>, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
         read::audit_page(&self.reading, after, limit).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        mark::waiting(&self.reading).await
     }
 
     async fn ledger(&self) -> Result<Ledger, StoreError> {

@@ -79,4 +79,10 @@ impl RateMeter for RedisRate {
         }
         Ok(paces)
     }
+
+    async fn ping(&self) -> Result<(), RateError> {
+        let mut call = Pipeline::with_capacity(1);
+        call.cmd("PING").ignore();
+        self.link.pipeline::<()>(&call).await.map_err(|error| RateError(error.to_string()))
+    }
 }

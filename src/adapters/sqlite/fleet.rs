@@ -45,12 +45,17 @@ pub(super) async fn report(inner: &Inner, worker: &WorkerRow) -> Result<(), Stor
     let partitions = serde_json::to_string(&worker.partitions).map_err(|e| StoreError::Fault(e.to_string()))?;
     let now = millis(inner.clock.now());
     let mut tx = inner.db.begin(Sync::Normal).await?;
-    sqlx::query("INSERT OR REPLACE INTO workers (id, version, partitions, draining, seen_at) VALUES (?, ?, ?, ?, ?)")
+    let load = worker.load.as_ref().map(serde_json::to_string).transpose();
+    let load = load.map_err(|e| StoreError::Fault(e.to_string()))?;
+    let sql =
+        "INSERT OR REPLACE INTO workers (id, version, partitions, draining, seen_at, load) VALUES (?, ?, ?, ?, ?, ?)";
+    sqlx::query(sql)
         .bind(worker.id.0)
         .bind(worker.version.as_str())
         .bind(partitions)
         .bind(worker.draining)
         .bind(now)
+        .bind(load)
         .execute(tx.conn()?)
         .await
         .map_err(failure)?;
@@ -73,7 +78,7 @@ pub(super) async fn status(inner: &Inner) -> Result<FleetStatus, StoreError> {
 }
 
 async fn workers(conn: &mut SqliteConnection, since: i64) -> Result<Vec<WorkerRow>, StoreError> {
-    let sql = "SELECT id, version, partitions, draining, seen_at FROM workers WHERE seen_at >= ? ORDER BY id";
+    let sql = "SELECT id, version, partitions, draining, seen_at, load FROM workers WHERE seen_at >= ? ORDER BY id";
     let mut workers = Vec::new();
     for row in sqlx::query(sql).bind(since).fetch_all(conn).await.map_err(failure)? {
         workers.push(WorkerRow {
@@ -82,6 +87,8 @@ async fn workers(conn: &mut SqliteConnection, since: i64) -> Result<Vec<WorkerRo
             partitions: serde_json::from_str(get(&row, 2)?).map_err(unreadable)?,
             draining: get(&row, 3)?,
             seen_at: moment(&row, 4)?,
+            // A report that can't be read is of a version that means something else by it.
+            load: get::<Option<String>>(&row, 5)?.and_then(|text| serde_json::from_str(&text).ok()),
         });
     }
     Ok(workers)

@@ -1,10 +1,12 @@
 //! Owns the mark and the ledger. Never counts pending events as a remainder.
 
+use super::Inner;
 use super::db::{Db, Sync, failure};
-use super::rows::{event_id, get, id_list};
+use super::rows::{event_id, get, id_list, millis};
 use crate::domain::EventId;
+use crate::domain::time::from_millis;
 use crate::ports::StoreError;
-use crate::ports::store::{Disposition, Ledger, MARK_LAG, NewDisposition};
+use crate::ports::store::{Backlog, Disposition, Ledger, MARK_LAG, NewDisposition};
 use sqlx::SqliteConnection;
 use std::collections::HashSet;
 
@@ -137,6 +139,22 @@ pub(super) async fn reopened(conn: &mut SqliteConnection, id: EventId) -> Result
         .await
         .map_err(failure)?;
     Ok(())
+}
+
+/// What waits. A time that an id holds is as good as the one it was minted by.
+pub(super) async fn backlog(inner: &Inner) -> Result<Backlog, StoreError> {
+    let sql = "SELECT count(*), count(*) FILTER (WHERE p.postponed), min(p.id) FILTER (WHERE NOT p.postponed)
+        FROM (SELECT e.id, EXISTS (SELECT 1 FROM retries r WHERE r.event = e.id AND r.due_at > ?1) AS postponed
+              FROM events e WHERE e.id >= (SELECT mark FROM fleet)
+                AND NOT EXISTS (SELECT 1 FROM decisions d WHERE d.event = e.id)
+              UNION ALL
+              SELECT r.event, r.due_at > ?1 FROM retries r
+              WHERE r.event < (SELECT mark FROM fleet) AND r.due_at IS NOT NULL
+                AND NOT EXISTS (SELECT 1 FROM decisions d WHERE d.event = r.event)) p";
+    let row = sqlx::query(sql).bind(millis(inner.clock.now())).fetch_one(inner.db.readers()).await.map_err(failure)?;
+    let count = |n: usize| get::<i64>(&row, n).map(i64::unsigned_abs);
+    let oldest = get::<Option<uuid::Uuid>>(&row, 2)?.map(|id| from_millis(EventId(id).millis()));
+    Ok(Backlog { events: count(0)?, postponed: count(1)?, oldest })
 }
 
 pub(super) async fn ledger(db: &Db) -> Result<Ledger, StoreError> {

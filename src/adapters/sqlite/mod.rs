@@ -41,7 +41,7 @@ use crate::crypto::HeadCache;
 use crate::domain::retention::{Day, Expired, ExpiredDay};
 use crate::domain::{AuditBody, Epoch, EventId, Outcome, PartitionId, Scope, TenantId, WorkerId, time};
 use crate::ports::store::{
-    Accepted, AuditCursor, AuditLine, DeadAct, DeadFilter, DeadLetter, DueRetry, EventFilter, EventRecord,
+    Accepted, AuditCursor, AuditLine, Backlog, DeadAct, DeadFilter, DeadLetter, DueRetry, EventFilter, EventRecord,
     EventSummary, FleetConstants, FleetStatus, Ledger, NewEvent, OutboxKind, OutboxRow, PastAct, StoredEvent,
     WorkerRow,
 };
@@ -236,6 +236,10 @@ impl EventStore for SqliteStore {
 
     async fn audit_page(&self, after: Option<&AuditCursor>, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
         audit::page(&self.0.db, after, limit).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        ledger::backlog(&self.0).await
     }
 
     async fn ledger(&self) -> Result<Ledger, StoreError> {

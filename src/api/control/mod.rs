@@ -22,6 +22,7 @@ mod dead_letter_replay;
 mod dead_letters_list;
 mod fleet_get;
 mod fleet_repair;
+mod fleet_scaling;
 mod key_revoke;
 mod keys_create;
 mod keys_list;
@@ -96,6 +97,7 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(audit_public_key::get_public_key))
         .routes(routes!(fleet_get::get_fleet))
         .routes(routes!(fleet_repair::repair_fleet))
+        .routes(routes!(fleet_scaling::get_scaling))
         .routes(routes!(tenants_list::list_tenants))
         .routes(routes!(tenant_get::get_tenant))
         .routes(routes!(tenant_retention::set_tenant_retention))

@@ -25,6 +25,7 @@ pub(super) fn fleet(breaks: impl FnOnce(&mut FleetSeen)) -> FleetSeen {
                 partitions: vec![PartitionId(0), PartitionId(1)],
                 draining: false,
                 seen_at: time::from_millis(NOW_MS - 1_000),
+                load: None,
             }],
             partitions: vec![partition(0), partition(1)],
             ledger: Ledger { accepted: 10, decided: 9, dead: 1, pending: 0 },

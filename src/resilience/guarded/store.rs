@@ -17,9 +17,9 @@ use crate::domain::retention::{Day, Expired, ExpiredDay};
 use crate::domain::{AuditBody, Epoch, EventId, Outcome, PartitionId, Scope, TenantId, WorkerId};
 use crate::ports::StoreError;
 use crate::ports::store::{
-    Accepted, AuditCursor, AuditLine, CommitBatch, Committed, DeadAct, DeadFilter, DeadLetter, DueRetry, EventFilter,
-    EventRecord, EventStore, EventSummary, FleetConstants, FleetStatus, Lane, Ledger, Mark, MarkBatch, NewEvent,
-    OutboxKind, OutboxRow, RetryBatch, StoredEvent, WorkerRow,
+    Accepted, AuditCursor, AuditLine, Backlog, CommitBatch, Committed, DeadAct, DeadFilter, DeadLetter, DueRetry,
+    EventFilter, EventRecord, EventStore, EventSummary, FleetConstants, FleetStatus, Lane, Ledger, Mark, MarkBatch,
+    NewEvent, OutboxKind, OutboxRow, RetryBatch, StoredEvent, WorkerRow,
 };
 
 /// A store behind its guard.
@@ -204,6 +204,10 @@ impl EventStore for GuardedStore {
 
     async fn audit_page(&self, after: Option<&AuditCursor>, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
         self.guard.shared(self.inner.audit_page(after, limit)).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        self.guard.shared(self.inner.backlog()).await
     }
 
     async fn ledger(&self) -> Result<Ledger, StoreError> {

@@ -116,6 +116,7 @@ async fn the_document_is_served_and_names_every_route() {
         "/v1/events/{id}/timeline",
         "/v1/fleet",
         "/v1/fleet/repair",
+        "/v1/fleet/scaling",
         "/v1/keys",
         "/v1/keys/{id}/revoke",
         "/v1/models",

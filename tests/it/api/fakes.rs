@@ -19,9 +19,9 @@ use riskfleet::ports::intake::{Candidate, Intake, IntakeError, Receipt, Taken};
 use riskfleet::ports::keys::{KeyAct, KeyFilter};
 use riskfleet::ports::retention::DropAct;
 use riskfleet::ports::store::{
-    Accepted, AuditCursor, AuditLine, DeadAct, DeadFilter, DeadLetter, DueRetry, EventFilter, EventRecord, EventStore,
-    EventSummary, FleetConstants, FleetStatus, Lane, Ledger, NewEvent, OutboxKind, OutboxRow, StoreError, StoredEvent,
-    WorkerRow,
+    Accepted, AuditCursor, AuditLine, Backlog, DeadAct, DeadFilter, DeadLetter, DueRetry, EventFilter, EventRecord,
+    EventStore, EventSummary, FleetConstants, FleetStatus, Lane, Ledger, NewEvent, OutboxKind, OutboxRow, StoreError,
+    StoredEvent, WorkerRow,
 };
 use riskfleet::ports::tenants::{Tenant, TenantAct};
 use riskfleet::ports::versions::{Act, Activation, StoredVersion, VersionFilter};
@@ -465,6 +465,10 @@ impl EventStore for FakeStore {
     }
 
     async fn repairs(&self) -> Result<u64, StoreError> {
+        not_here()
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
         not_here()
     }
 

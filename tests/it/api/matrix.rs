@@ -227,3 +227,24 @@ async fn what_anybody_may_ask_shows_nothing_of_a_tenant() {
         assert!(!answer.text.contains(OTHER) && !answer.text.contains(&world.own.event), "{path}");
     }
 }
+
+/// The names of tenants are not for anybody who reaches the port.
+#[tokio::test]
+async fn only_who_runs_the_fleet_sees_tenants_in_the_metrics() {
+    let world = World::new().await;
+    // So that there is a request of a tenant to be counted.
+    let (analyst, tenants) = (credential(Role::Analyst), "riskfleet_tenant_requests_total{");
+    world.api.get("/v1/tenant/context", &[("authorization", &analyst)]).await;
+    for role in Role::ALL {
+        let answer = world.api.get("/metrics", &[("authorization", &credential(role))]).await;
+        match role.allows(Permission::Fleet) {
+            true => assert!(answer.status.is_success() && answer.text.contains(tenants), "{}", answer.text),
+            false => assert_eq!(answer.problem(), (403, "forbidden".into()), "{}", role.as_str()),
+        }
+    }
+    let wrong = world.api.get("/metrics", &[("authorization", "Bearer rfk_x")]).await;
+    assert_eq!(wrong.problem(), (401, "unauthorized".into()));
+    let nobody = world.api.get("/metrics", &[]).await;
+    assert!(nobody.status.is_success() && !nobody.text.contains(tenants), "{}", nobody.text);
+    assert!(nobody.text.contains("riskfleet_http_requests_total"), "the others are shown");
+}

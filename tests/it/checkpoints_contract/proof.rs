@@ -6,8 +6,9 @@ use riskfleet::cli::args::{Audit, AuditVerify, Cli, Command};
 use riskfleet::cli::{
     AuditSources, Exit, ExportSources, FileCheck, Report, Screen, audit_export, audit_verify, verify_file,
 };
+use riskfleet::crypto::Trust;
 use riskfleet::domain::Stream;
-use riskfleet::governance::{Keys, Notary, Rules};
+use riskfleet::governance::{Keys, Notary, Rules, Verifier};
 use riskfleet::ports::Clock;
 use riskfleet::ports::checkpoints::Pruned;
 use std::path::PathBuf;
@@ -51,9 +52,24 @@ pub(super) async fn verified(f: &Fixture) -> Vec<String> {
     let shown: serde_json::Value = serde_json::from_slice(&out).unwrap_or_else(|e| panic!("{e}: {err:?}"));
     assert_eq!(exit == Exit::Done, shown["ok"] == true);
     let bad = shown["bad"].as_array().expect("an array");
+    assert_eq!(by_itself(f).await, bad.len(), "what the fleet finds by itself: {shown}");
     let kind = |why: &str| why.split(':').next().unwrap_or_default().to_owned();
     let text = |b: &serde_json::Value, of: &str| b[of].as_str().expect("text").to_owned();
     bad.iter().map(|b| format!("{}/{} {}", text(b, "tenant"), b["seq"], kind(&text(b, "why")))).collect()
+}
+
+/// How much the fleet's own verification finds.
+async fn by_itself(f: &Fixture) -> usize {
+    let trust = Trust::of(&key(1).public()).expect("a key");
+    let verifier = Verifier {
+        store: Arc::clone(&f.store),
+        registry: Arc::clone(&f.registry),
+        clock: f.clock.clone(),
+        trust: Some(trust),
+        every: Duration::from_secs(60),
+    };
+    let verified = verifier.verify().await.expect("it reads everything");
+    usize::try_from(verified.verdict.findings.total).expect("a few")
 }
 
 async fn chains(f: &Fixture) {

@@ -196,6 +196,7 @@ async fn the_fleet_is_shown_with_its_ledger() {
         partitions: status.partitions.iter().map(|p| p.partition).collect(),
         draining: true,
         seen_at: time::from_millis(super::shelf::T0 + 2_000),
+        load: None,
     });
     status.partitions[3].owner = None;
     let (_, out, _) = shell(&shelf, "riskfleet fleet status").await;

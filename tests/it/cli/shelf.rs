@@ -16,9 +16,9 @@ use riskfleet::domain::{
 };
 use riskfleet::pipeline::{self, Policy};
 use riskfleet::ports::store::{
-    Accepted, AuditCursor, AuditLine, CommitBatch, Committed, DeadAct, DeadFilter, DeadLetter, Disposition, DueRetry,
-    EventFilter, EventRecord, EventSummary, FleetConstants, FleetStatus, Ledger, NewDisposition, NewEvent, OutboxKind,
-    OutboxRow, StoredEvent, WorkerRow,
+    Accepted, AuditCursor, AuditLine, Backlog, CommitBatch, Committed, DeadAct, DeadFilter, DeadLetter, Disposition,
+    DueRetry, EventFilter, EventRecord, EventSummary, FleetConstants, FleetStatus, Ledger, NewDisposition, NewEvent,
+    OutboxKind, OutboxRow, StoredEvent, WorkerRow,
 };
 use riskfleet::ports::{Clock, EventStore, Lane, StoreError};
 use std::collections::BTreeMap;
@@ -144,6 +144,9 @@ impl EventStore for Shelf {
     }
     async fn repairs(&self) -> Result<u64, StoreError> {
         unreachable!("no command reads so")
+    }
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        unreachable!("nobody asks")
     }
     async fn ledger(&self) -> Result<Ledger, StoreError> {
         unreachable!("only for progress")

@@ -24,6 +24,7 @@ async fn pending() -> (Shelf, EventId) {
         partitions: status.partitions.iter().map(|p| p.partition).collect(),
         draining: false,
         seen_at: time::from_millis(T0 + 4_000),
+        load: None,
     });
     (shelf, event.id)
 }
@@ -224,6 +225,7 @@ async fn a_real_store_answers_all_that_is_asked() {
         partitions: vec![],
         draining: false,
         seen_at: time::from_millis(0),
+        load: None,
     };
     store.report_worker(&worker).await.expect("reported");
     for p in 0..4 {

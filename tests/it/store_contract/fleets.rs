@@ -1,6 +1,6 @@
 //! Clauses of constants, workers and partitions.
 
-use riskfleet::domain::{Epoch, PartitionId, WorkerId, time};
+use riskfleet::domain::{Epoch, PartitionId, WorkerId, WorkerLoad, time};
 use riskfleet::ports::store::WorkerRow;
 use std::time::Duration;
 use uuid::Uuid;
@@ -24,7 +24,14 @@ fn worker(n: u128, partitions: &[u16]) -> WorkerRow {
         draining: n == 2,
         // Of the worker's own clock: not believed.
         seen_at: time::from_millis(5),
+        load: (n != 3).then(|| load(n as u64)),
     }
+}
+
+fn load(n: u64) -> WorkerLoad {
+    let mut load = WorkerLoad { cpu_permille: Some(n as u32 * 100), failed: n, ..WorkerLoad::default() };
+    (0..n).for_each(|_| load.took(12));
+    load
 }
 
 pub(super) async fn workers_are_shown_by_the_stores_clock(f: &Fixture) {

@@ -1,8 +1,8 @@
 //! Clauses of attempt marks, of retries, and of the repairs that are asked for.
 
-use riskfleet::domain::{EventId, FailureClass, PartitionId, Scope, Status};
+use riskfleet::domain::{EventId, FailureClass, PartitionId, Scope, Status, time};
 use riskfleet::ports::store::{
-    Accepted, Committed, ERROR_MAX, EventFilter, EventRecord, Mark, Marking, NewEvent, NewRetry, RetryState,
+    Accepted, Backlog, Committed, ERROR_MAX, EventFilter, EventRecord, Mark, Marking, NewEvent, NewRetry, RetryState,
 };
 use std::time::Duration;
 
@@ -219,4 +219,21 @@ pub(super) async fn repairs_are_counted(f: &Fixture) {
     assert_eq!(f.store.ask_repair().await.expect("asks"), 1);
     assert_eq!(f.store.ask_repair().await.expect("asks"), 2);
     assert_eq!(f.store.repairs().await.expect("reads"), 2);
+}
+
+pub(super) async fn what_waits_is_told_apart_from_what_is_put_off(f: &Fixture) {
+    assert_eq!(f.store.backlog().await.expect("reads"), Backlog::default());
+    let events = f.accepted(&tenant(1), 4).await;
+    let mut owner = f.owner().await;
+    let oldest = |event: &NewEvent| Some(time::from_millis(event.id.millis()));
+    let waits = f.store.backlog().await.expect("reads");
+    assert_eq!(waits, Backlog { events: 4, postponed: 0, oldest: oldest(&events[0]) });
+    owner.commit(f, vec![approved(&events[1])]).await;
+    owner.postpone(vec![retry(&events[0], HOUR), retry(&events[2], Duration::ZERO)]).await;
+    let waits = f.store.backlog().await.expect("reads");
+    // One whose next try is due is waited for by nobody but the fleet.
+    assert_eq!(waits, Backlog { events: 3, postponed: 1, oldest: oldest(&events[2]) });
+    assert_eq!(i64::try_from(waits.events), Ok(f.ledger().await.pending));
+    owner.commit(f, vec![approved(&events[2]), approved(&events[3])]).await;
+    assert_eq!(f.store.backlog().await.expect("reads"), Backlog { events: 1, postponed: 1, oldest: None });
 }
