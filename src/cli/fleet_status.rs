@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::args::FleetStatus as Args;
 use super::screen::{Ink, clean};
 use super::{CliError, Exit, Screen, table};
-use crate::domain::PartitionId;
+use crate::domain::load::WINDOW_S;
+use crate::domain::{PartitionId, WorkerLoad};
 use crate::ports::EventStore;
 use crate::ports::store::{FleetStatus, Ledger, PartitionRow, WorkerRow};
 
@@ -66,7 +67,8 @@ fn print(fleet: &FleetStatus, now: DateTime<Utc>, screen: &mut Screen<'_>) -> Re
 }
 
 fn workers(workers: &[WorkerRow], now: DateTime<Utc>, screen: &Screen<'_>) -> String {
-    let mut table = table::table(screen, &["worker", "version", "state", "partitions", "seen"]);
+    let head = ["worker", "version", "state", "partitions", "decided/s", "p99", "CPU", "seen"];
+    let mut table = table::table(screen, &head);
     for w in workers {
         let state = if w.draining { Cell::new("draining").fg(Color::Yellow) } else { Cell::new("working") };
         let seen = (now - w.seen_at).num_seconds().max(0);
@@ -77,10 +79,18 @@ fn workers(workers: &[WorkerRow], now: DateTime<Utc>, screen: &Screen<'_>) -> St
             table::text(&w.version),
             state,
             table::text(owned),
+            table::figure(of_late(w, |load| Some(format!("{:.1}", load.decided as f64 / f64::from(WINDOW_S))))),
+            table::figure(of_late(w, |load| load.p99_ms().map(|ms| format!("{ms:.0} ms")))),
+            table::figure(of_late(w, |load| load.cpu_permille.map(|p| format!("{:.0} %", f64::from(p) / 10.0)))),
             table::text(format!("{seen} s ago")),
         ]);
     }
     table.trim_fmt()
+}
+
+/// Something of what a worker has done of late; a dash where nothing is known.
+fn of_late(worker: &WorkerRow, figure: impl Fn(&WorkerLoad) -> Option<String>) -> String {
+    worker.load.as_ref().and_then(figure).unwrap_or_else(|| "-".into())
 }
 
 fn partitions(partitions: &[PartitionRow], screen: &Screen<'_>) -> String {

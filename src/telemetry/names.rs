@@ -119,7 +119,7 @@ pub const BULKHEAD_QUEUED: &str = "riskfleet_bulkhead_queued";
 /// Counter, `dependency`: calls refused because it is full.
 pub const BULKHEAD_REFUSED: &str = "riskfleet_bulkhead_refused_total";
 /// Counter: days that retention has dropped.
-pub const RETENTION_DAYS_DROPPED: &str = "riskfleet_retention_days_dropped_total";
+pub const RETENTION_DAYS_DROPPED: &str = "riskfleet_retention_dropped_total";
 /// Counter: sweeps of retention that failed.
 pub const RETENTION_FAILURES: &str = "riskfleet_retention_failures_total";
 /// Gauge, seconds since 1970: the beginning of the oldest day that is over and kept; 0: none is.
