@@ -161,6 +161,11 @@ impl Verdict {
         self.unexpected += self.find("heard downstream and not decided", &made_up);
     }
 
+    /// Says where the roll-up of costs is not what was decided.
+    pub(crate) fn costs(&mut self, differing: &[String]) {
+        self.find("roll-ups that are not the sum of their decisions", differing);
+    }
+
     /// Holds the chains, given by tenant, stream and seq, against themselves and the decisions.
     pub(crate) fn chains(&mut self, events: &[EventRow], audit: &[AuditRow]) {
         let decisions: HashMap<Uuid, &DecisionRow> =
@@ -273,6 +278,15 @@ mod tests {
         rows.push(row(12, "tenant-0", "tenant-0/2", Some(2)));
         let verdict = judged(&rows);
         assert_eq!((verdict.recovered, verdict.wrong), (1, vec![]));
+    }
+
+    #[test]
+    fn a_roll_up_that_is_not_the_sum_of_its_decisions_is_wrong() {
+        let mut verdict = Verdict::default();
+        verdict.costs(&[]);
+        assert!(verdict.wrong.is_empty());
+        verdict.costs(&["tenant-0 on 2026-11-22: (3,0,9) rolled up, (2,0,6) stored".into()]);
+        assert!(verdict.wrong.len() == 1 && verdict.wrong[0].contains("(3,0,9)"), "{:?}", verdict.wrong);
     }
 
     #[test]

@@ -95,6 +95,19 @@ impl Rows {
         .await
     }
 
+    /// Where the roll-up of costs is not the sum of the decisions: tenant and day, and both sides.
+    pub(crate) async fn costs_that_differ(&self) -> anyhow::Result<Vec<String>> {
+        let statement = "
+            SELECT format('%s on %s: %s rolled up, %s stored', tenant_id, day, c.sums, d.sums)
+            FROM (SELECT tenant_id, day, (sum(decisions), sum(tokens), sum(cost_micros))::text AS sums
+                  FROM {ns}.costs GROUP BY 1, 2) c
+            FULL JOIN (SELECT tenant_id, (at AT TIME ZONE 'UTC')::date AS day,
+                              (count(*), coalesce(sum(tokens), 0), coalesce(sum(cost_micros), 0))::text AS sums
+                       FROM {ns}.decisions WHERE outcome <> 3 GROUP BY 1, 2) d USING (tenant_id, day)
+            WHERE c.sums IS DISTINCT FROM d.sums";
+        self.read(statement, |row| row.try_get(0)).await
+    }
+
     /// Canaries that stand in the clear, whoever's they are: texts are sealed, and the audit holds
     /// hashes. The escape format keeps ASCII as it is, whatever else the bytes hold.
     pub(crate) async fn unsealed_canaries(&self) -> anyhow::Result<Vec<String>> {

@@ -128,6 +128,7 @@ impl Stage {
             ("RISKFLEET_NAMESPACE".into(), self.rows.ns.clone()),
             ("RISKFLEET_PARTITIONS".into(), PARTITIONS.to_string()),
             ("RISKFLEET_AUTH".into(), "off".into()),
+            ("RISKFLEET_PRICE_PER_DECISION".into(), "0.000003".into()),
             ("RISKFLEET_MASTER_KEY".into(), "4d".repeat(32)),
             // Several times what a tenant sends when all is well, and what two cores can bear.
             ("RISKFLEET_TENANT_RATE_MAX".into(), "1000".into()),

@@ -98,7 +98,8 @@ fn template(tenant: &str, stream: Stream) -> anyhow::Result<AuditBody> {
     let correlation_id = CorrelationId::parse("0f8fad5b-d9cb-469f-a165-70867728950e")?;
     let event = Event { id: EventId::mint(T0, [7; 10]), correlation_id, body };
     let policy = Policy::baseline();
-    let (decision, _) = pipeline::run(&event, &Snapshot::default(), &policy, time::from_millis(T0), &|| Duration::ZERO);
+    let ran = pipeline::run(&event, &Snapshot::default(), &policy, time::from_millis(T0), &|| Duration::ZERO);
+    let decision = ran.decision;
     let chain = (event.body.tenant_id.clone(), stream);
     let worker = format!("worker:{}", event.id);
     Ok(AuditBody {

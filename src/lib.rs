@@ -43,6 +43,11 @@
 //! unacknowledged packs by the broker, and everything else by refill, which publishes the pending
 //! events above the mark W that no queue holds any more.
 //!
+//! # What is spent
+//! A decision is priced where it is made ([`domain::cost`]), and summed by tenant, day and model in its own commit
+//! ([`ports::costs`]). A budget that is used up stops a tenant's spending as a model does that can't be used: the
+//! worker notes it in the context ([`domain::Snapshot`]), no scorer is asked, and a person decides.
+//!
 //! # What is sealed
 //! Events and decisions are stored and sent sealed, under keys of their tenant and subject
 //! ([`crypto::envelope`], [`crypto::keyring`]); whoever shows one goes by [`crypto::reveal`], and what

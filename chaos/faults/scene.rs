@@ -181,6 +181,7 @@ impl<'s> Scene<'s> {
             verdict.outcomes(&events, &self.history.heard(), &self.history.strays());
         }
         verdict.chains(&events, &audit);
+        verdict.costs(&rows.costs_that_differ().await?);
         verdict.leak(&rows.unsealed_canaries().await?);
         verdict.leak(&strayed(&self.history, &stored_at(&self.servers.postgres.url(), &rows.ns).await));
         verdict.leak(&self.stage.spoken(CANARY).await);

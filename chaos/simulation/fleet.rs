@@ -159,6 +159,8 @@ async fn run_worker(fleet: Arc<Fleet>, crew: Crew) {
         store: Arc::new(SimStore(Arc::clone(process))),
         keyring: keyring(&fleet.world.store, (process.clock.clone(), process.entropy.clone())),
         versions: Arc::new(SimStore(Arc::clone(process))),
+        stops: Arc::new(SimStore(Arc::clone(process))),
+        prices: Arc::default(),
         broker: Arc::new(SimBroker(Arc::clone(process))),
         leases: Arc::new(SimLeases(Arc::clone(process))),
         context: Arc::new(SimContext(Arc::clone(process))),

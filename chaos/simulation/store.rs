@@ -7,16 +7,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use riskfleet::domain::AuditBody;
 use riskfleet::domain::version::VersionKey;
+use riskfleet::domain::{AuditBody, Month};
 use riskfleet::domain::{Epoch, EventId, IdempotencyKey, Outcome, PartitionId, Scope, TenantId, WorkerId};
+use riskfleet::ports::costs::Stop;
 use riskfleet::ports::store::{
     Accepted, AuditCursor, AuditLine, Backlog, CommitBatch, Committed, DeadAct, DeadFilter, DeadLetter, Disposition,
     DueRetry, EventFilter, EventRecord, EventSummary, FleetConstants, FleetStatus, Ledger, Mark, MarkBatch, NewEvent,
     OutboxKind, OutboxRow, RetryBatch, StoredEvent, WorkerRow,
 };
 use riskfleet::ports::versions::{Activation, StoredVersion};
-use riskfleet::ports::{ActiveVersions, EventStore, Lane, StoreError};
+use riskfleet::ports::{ActiveVersions, EventStore, Lane, Stops, StoreError};
 use uuid::Uuid;
 
 use crate::bugs::Bug;
@@ -62,6 +63,14 @@ impl ActiveVersions for SimStore {
 
     async fn version_content(&self, key: &VersionKey) -> Result<Option<StoredVersion>, StoreError> {
         self.0.world.store.version_content(key).await
+    }
+}
+
+/// There are no budgets either.
+#[async_trait]
+impl Stops for SimStore {
+    async fn stops(&self, month: Month, after: Option<&TenantId>, limit: u32) -> Result<Vec<Stop>, StoreError> {
+        self.0.world.store.stops(month, after, limit).await
     }
 }
 

@@ -13,8 +13,8 @@ use utoipa::{IntoResponses, Modify};
 use super::json;
 use super::problem::{PROBLEM_JSON, ProblemBody, ProblemType, ViolationBody};
 use super::schemas::{
-    Accepted, BatchEventInput, CloudEventInput, DecisionView, EvaluationView, EventInput, EventView, EventsInput,
-    FailureView, KindName, OutcomeName, PolicyView, ReasonView, StatusName, TrailView,
+    Accepted, BatchEventInput, ChargeView, CloudEventInput, DecisionView, EvaluationView, EventInput, EventView,
+    EventsInput, FailureView, KindName, OutcomeName, PolicyView, ReasonView, StatusName, TrailView,
 };
 use super::views::{AcceptedEvent, BatchAnswer, BatchItem};
 
@@ -27,7 +27,7 @@ use super::views::{AcceptedEvent, BatchAnswer, BatchItem};
             Errors are RFC 9457 problem details with a stable `type`.",
     ),
     components(schemas(
-        Accepted, AcceptedEvent, BatchAnswer, BatchItem, BatchEventInput, CloudEventInput, DecisionView, EvaluationView,
+        Accepted, AcceptedEvent, BatchAnswer, BatchItem, BatchEventInput, ChargeView, CloudEventInput, DecisionView, EvaluationView,
         EventInput, EventView, EventsInput, FailureView, KindName, OutcomeName, PolicyView, ProblemBody, ReasonView, StatusName,
         TrailView, ViolationBody,
     )),
@@ -39,6 +39,7 @@ use super::views::{AcceptedEvent, BatchAnswer, BatchItem};
         (name = "audit", description = "The chains of the audit, and what is signed over them"),
         (name = "fleet", description = "The fleet as a whole"),
         (name = "tenants", description = "How long things are kept, and what must not go"),
+        (name = "costs", description = "What decisions have cost, and what a tenant's month may cost"),
         (name = "keys", description = "API keys: making, listing and revoking them"),
         (name = "models", description = "What gives the risk score: versions under four eyes, and the active one"),
         (name = "prompts", description = "What a language model is asked with: versions under four eyes"),
@@ -81,6 +82,7 @@ impl IntoResponses for SubmitProblems {
             ProblemType::VersionDecided,
             ProblemType::NotApproved,
             ProblemType::VersionsFull,
+            ProblemType::BudgetsFull,
             ProblemType::BadQuery,
             ProblemType::MethodNotAllowed,
         ];
@@ -189,6 +191,25 @@ pub(super) struct TenantChangeProblems;
 impl IntoResponses for TenantChangeProblems {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
         problems(|what| reading(what) || giving_a_reason(what) || what == ProblemType::NotFound)
+    }
+}
+
+/// Refusals of the routes that show costs and budgets.
+pub(super) struct CostProblems;
+
+impl IntoResponses for CostProblems {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        problems(|what| reading(what) || asking_a_tenants(what))
+    }
+}
+
+/// Refusals of the route that sets a budget.
+pub(super) struct BudgetSetProblems;
+
+impl IntoResponses for BudgetSetProblems {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        let those = [ProblemType::NotFound, ProblemType::BudgetsFull];
+        problems(|what| reading(what) || giving_a_reason(what) || those.contains(&what))
     }
 }
 

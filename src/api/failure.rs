@@ -42,7 +42,8 @@ impl ProblemType {
             | Self::NotClaimed
             | Self::RequestFull
             | Self::VersionDecided
-            | Self::VersionsFull => Failure::IllegalTransition,
+            | Self::VersionsFull
+            | Self::BudgetsFull => Failure::IllegalTransition,
             Self::Unavailable | Self::Timeout => Failure::Process,
             Self::Internal => Failure::Unexpected,
         }

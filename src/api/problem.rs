@@ -79,6 +79,8 @@ pub enum ProblemType {
     NotApproved,
     /// There are as many versions, or active ones, as there may be.
     VersionsFull,
+    /// There are as many budgets as there may be.
+    BudgetsFull,
     /// The route has other methods.
     MethodNotAllowed,
     /// The key stands for another payload.
@@ -105,7 +107,7 @@ pub enum ProblemType {
 
 impl ProblemType {
     /// Every type, for the documents.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::BrokenJson,
         Self::BadHeader,
         Self::BadQuery,
@@ -135,6 +137,7 @@ impl ProblemType {
         Self::VersionDecided,
         Self::NotApproved,
         Self::VersionsFull,
+        Self::BudgetsFull,
         Self::MethodNotAllowed,
         Self::IdempotencyConflict,
         Self::TooLarge,
@@ -181,6 +184,7 @@ impl ProblemType {
             Self::VersionDecided => (StatusCode::CONFLICT, "version-decided", "The version was decided before"),
             Self::NotApproved => (StatusCode::CONFLICT, "not-approved", "The version is not approved"),
             Self::VersionsFull => (StatusCode::CONFLICT, "versions-full", "No more of these are kept"),
+            Self::BudgetsFull => (StatusCode::CONFLICT, "budgets-full", "No more of these are kept"),
             Self::MethodNotAllowed => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The route has other methods")
             }

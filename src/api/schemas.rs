@@ -162,6 +162,19 @@ pub(super) struct EventView {
     regulatory_flags: Option<Vec<String>>,
     /// Of an event that failed.
     failure: Option<FailureView>,
+    /// Of a decision that used or cost something.
+    cost: Option<ChargeView>,
+}
+
+/// What a decision used and cost.
+#[derive(ToSchema)]
+pub(super) struct ChargeView {
+    tokens: u32,
+    /// Millionths of the fleet's currency unit.
+    cost_micros: i64,
+    /// The same as a decimal, in units.
+    #[schema(example = "0.0124")]
+    cost: String,
 }
 
 /// Why an event is dead.

@@ -118,6 +118,7 @@ fn count(problem: &Problem, context: &RequestContext) {
         | ProblemType::VersionDecided
         | ProblemType::NotApproved
         | ProblemType::VersionsFull
+        | ProblemType::BudgetsFull
         | ProblemType::BadQuery
         | ProblemType::UriTooLong
         | ProblemType::TooManyRequests

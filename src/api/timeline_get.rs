@@ -15,6 +15,7 @@ use super::observe::RequestContext;
 use super::problem::Problem;
 use super::schemas::StatusName;
 use super::{Shared, unreadable};
+use crate::domain::cost::Charge;
 use crate::domain::{Decision, EventId, Outcome, Status, approval, time};
 use crate::ports::store::{Approval, Disposition, End, EventRecord, OutboxKind, PastAct, PastDeath};
 
@@ -114,7 +115,7 @@ fn dealt_with(past: &PastDeath) -> Step {
 fn ended(end: &End, steps: &mut Vec<Step>) -> Result<(), serde_json::Error> {
     let by = format!("worker:{}", end.worker);
     match &end.disposition {
-        Disposition::Decided { outcome, decision, timings } => {
+        Disposition::Decided { outcome, decision, timings, charge } => {
             let decision = Decision::from_canonical(decision)?;
             let begun = Some(decision.decided_at);
             steps.push(step(begun, "validated", Some(Status::Validated), Some(by.clone()), json!({})));
@@ -126,7 +127,10 @@ fn ended(end: &End, steps: &mut Vec<Step>) -> Result<(), serde_json::Error> {
             let detail = json!({"stages": stages});
             steps.push(step(begun, "processed", Some(Status::Processing), Some(by.clone()), detail));
             let reasons: Vec<&str> = decision.reasons.iter().map(|reason| reason.code.as_str()).collect();
-            let detail = json!({"outcome": outcome, "reasons": reasons, "epoch": end.epoch});
+            let mut detail = json!({"outcome": outcome, "reasons": reasons, "epoch": end.epoch});
+            if *charge != Charge::default() {
+                detail["cost"] = charge.view();
+            }
             steps.push(step(Some(end.at), "decided", Some(outcome.status()), Some(by), detail));
         }
         Disposition::Dead { class, error, attempts } => {

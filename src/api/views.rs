@@ -93,6 +93,10 @@ pub(super) fn event_view(record: &EventRecord) -> Result<Value, serde_json::Erro
         ("correlation_id", event.correlation_id.to_string()),
     ];
     shown.extend(ours.map(|(name, text)| (name.to_owned(), Value::String(text))));
+    let charge = record.charge().view();
+    if !charge.is_null() {
+        shown.insert("cost".into(), charge);
+    }
     if let Some(Disposition::Dead { class, error, attempts }) = record.end.as_ref().map(|end| &end.disposition) {
         shown.insert("failure".into(), serde_json::json!({"class": class, "error": error, "attempts": attempts}));
     }

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod audit;
+mod costs;
 mod dlq;
 mod keys;
 mod scaling;
@@ -17,6 +18,7 @@ pub use approvals::{
     ApprovalsRead,
 };
 pub use audit::{Audit, AuditExport, AuditKeyArgs, AuditList, AuditVerify};
+pub use costs::{BudgetChange, BudgetList, CostRows, Costs, CostsRead, CostsShow};
 pub use dlq::{DeadDiscard, DeadList, DeadReplay, Dlq, DlqChange, DlqRead};
 pub use keys::{KeyCreate, KeyList, KeyRevoke, KeyRoles, Keys, KeysRewrap};
 pub use scaling::{Autoscale, CrewArgs, GivenSignals, PolicyArgs};
@@ -97,6 +99,9 @@ pub enum Command {
     /// Look after tenants: how long theirs is kept, and what must not go
     #[command(subcommand)]
     Tenants(Tenants),
+    /// See what decisions have cost, and set what a tenant's month may cost
+    #[command(subcommand)]
+    Costs(Costs),
     /// Look after API keys, and see what roles may do
     #[command(subcommand)]
     Keys(Keys),

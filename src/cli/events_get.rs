@@ -15,7 +15,7 @@ pub(super) async fn run(args: &OneEvent, reading: Reading<'_>, screen: &mut Scre
         screen.json(&shown)?;
         return Ok(Exit::Done);
     }
-    for part in ["status", "event", "decision", "dead_letter", "approval"] {
+    for part in ["status", "event", "decision", "cost", "dead_letter", "approval"] {
         match &shown[part] {
             Value::Null => {}
             Value::String(text) => writeln!(screen.out, "{part}: {}", clean(text))?,
@@ -47,6 +47,10 @@ fn document(record: &EventRecord) -> Result<Value, CliError> {
         None => {}
         Some((Disposition::Decided { decision, timings, .. }, _)) => {
             let verdict = record.approval.as_ref().and_then(|a| a.verdict);
+            let charge = record.charge().view();
+            if !charge.is_null() {
+                shown["cost"] = charge;
+            }
             shown["decision"] = read_decision(stored.id, decision)?.view(verdict, timings);
         }
         Some((Disposition::Dead { class, error, attempts }, at)) => {

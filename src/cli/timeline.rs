@@ -9,6 +9,7 @@ use super::CliError;
 use super::events_get::read_decision;
 use super::waiting::{Around, Waiting, ago, partition, past, tries, waiting};
 use crate::domain::approval;
+use crate::domain::cost::Charge;
 use crate::domain::{Decision, EventId, PartitionId, Status, TenantId, time};
 use crate::ports::store::{Disposition, End, EventRecord, OutboxKind, PastAct, PastDeath};
 
@@ -126,10 +127,14 @@ fn published(record: &EventRecord, around: &Around) -> Step {
 fn ended(record: &EventRecord, end: &End, steps: &mut Vec<Step>) -> Result<(), CliError> {
     let who = format!("worker {} at epoch {}", end.worker, end.epoch.0);
     match &end.disposition {
-        Disposition::Decided { outcome, decision, timings } => {
+        Disposition::Decided { outcome, decision, timings, charge } => {
             let decision = read_decision(record.event.id, decision)?;
             let text = format!("{} by {who}, policy {}", outcome.as_str(), policy(&decision));
             steps.push(Step::done("decided", Some(decision.decided_at), text).with(stages(&decision, timings)));
+            if *charge != Charge::default() {
+                let text = format!("{} by model {}, {} tokens", charge.cost, decision.model_version, charge.tokens);
+                steps.push(Step::done("cost", None, text));
+            }
             steps.push(Step::done("reasons", None, "why").with(reasons(&decision)));
             steps.push(committed(record, end));
             steps.push(outcome_published(record));

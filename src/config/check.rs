@@ -7,8 +7,10 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::inbox_users::InboxUsers;
 use super::namespace::Namespace;
+use super::prices::Price;
 use super::table::{Kind, Setting};
 use super::{Auth, Settings, SettingsError};
+use crate::domain::cost::ModelPrices;
 
 /// Reads a text from the environment or a flag as what the setting holds; a text that is no such
 /// thing stays a text, and is refused by [`value`].
@@ -25,7 +27,9 @@ pub(super) fn read(kind: Kind, text: &str) -> Value {
         | Kind::Choice(_)
         | Kind::Levels
         | Kind::Text
-        | Kind::Users => Value::from(text),
+        | Kind::Users
+        | Kind::Price
+        | Kind::Prices => Value::from(text),
     }
 }
 
@@ -56,6 +60,8 @@ fn fits(kind: Kind, value: &Value) -> bool {
         Kind::Levels => levels(text),
         Kind::Text => !text.trim().is_empty(),
         Kind::Users => InboxUsers::parse(text).is_ok(),
+        Kind::Price => Price::parse(text).is_ok(),
+        Kind::Prices => text.parse::<ModelPrices>().is_ok(),
     }
 }
 

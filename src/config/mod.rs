@@ -10,12 +10,14 @@ mod flags;
 mod inbox_users;
 mod load;
 mod namespace;
+mod prices;
 mod table;
 
 pub use flags::Flags;
 pub use inbox_users::InboxUsers;
 pub use load::{Sources, load};
 pub use namespace::Namespace;
+pub use prices::Price;
 pub use table::{Kind, Setting, settings};
 
 use secrecy::{SecretBox, SecretString};
@@ -23,6 +25,8 @@ use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::domain::cost::ModelPrices;
 
 /// Everything that can be set. `settings()` says what each one is for.
 #[derive(Debug, Clone, Deserialize)]
@@ -108,6 +112,13 @@ pub struct Settings {
     pub retention_days: u32,
     /// Days that audit records are kept at least; 0: for ever.
     pub audit_retention_days: u32,
+    /// Price of a decision; see [`Settings::prices`].
+    pub price_per_decision: Price,
+    /// Price of 1,000 tokens.
+    pub price_per_1000_tokens: Price,
+    /// Prices of single models.
+    #[serde(default, deserialize_with = "prices::of_models")]
+    pub model_prices: Option<ModelPrices>,
     /// Seconds after which the audit is verified again; 0: never.
     pub audit_verify_s: u64,
     /// Seconds after which an approval request is overdue; 0: never.

@@ -1,7 +1,8 @@
 //! Owns the list of all settings: name, default, what is allowed, and one line for people. The
 //! loader, the flags and the README's table are held against it. Never reads a value.
 
-use super::{inbox_users, namespace};
+use super::{inbox_users, namespace, prices};
+use crate::domain::cost::MODEL_PRICES_EXPECTED;
 
 /// One setting.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +44,10 @@ pub enum Kind {
     Text,
     /// Users of the broker and their tenants.
     Users,
+    /// An amount of money, as a decimal.
+    Price,
+    /// Prices of single models.
+    Prices,
 }
 
 impl Setting {
@@ -80,6 +85,8 @@ impl Setting {
             }
             Kind::Text => "a text that is not empty".into(),
             Kind::Users => inbox_users::EXPECTED.into(),
+            Kind::Price => prices::EXPECTED.into(),
+            Kind::Prices => MODEL_PRICES_EXPECTED.into(),
         }
     }
 }
@@ -240,6 +247,24 @@ const SETTINGS: &[Setting] = &[
         Kind::Whole(0, 36_500),
         Some("0"),
         "days that audit records are kept at least, and no shorter than their events; needs audit_key; 0: for ever",
+    ),
+    setting(
+        "price_per_decision",
+        Kind::Price,
+        Some("0"),
+        "what a decision costs, in units of the fleet's currency, where its model has no price of its own",
+    ),
+    setting(
+        "price_per_1000_tokens",
+        Kind::Price,
+        Some("0.002"),
+        "what 1,000 tokens of a language model cost, likewise",
+    ),
+    setting(
+        "model_prices",
+        Kind::Prices,
+        None,
+        "prices of single models, of a decision and of 1,000 tokens, as fraud@3=0.01:0.002,fraud=0.02:0.001",
     ),
     setting(
         "audit_verify_s",

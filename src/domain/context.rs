@@ -15,12 +15,15 @@ pub struct Snapshot {
     /// True when the context store did not answer: the decision was made without it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unavailable: bool,
+    /// True when the tenant's budget was used up and stops: no scorer was asked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub budget_exhausted: bool,
 }
 
 impl Snapshot {
     /// The snapshot of an event whose context was out of reach.
     pub fn unavailable() -> Self {
-        Self { subject_24h: None, unavailable: true }
+        Self { unavailable: true, ..Self::default() }
     }
 }
 

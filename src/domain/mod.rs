@@ -6,10 +6,12 @@
 pub mod approval;
 pub mod assign;
 pub mod audit;
+pub mod budget;
 pub mod chains;
 pub mod checkpoint;
 pub mod cloudevents;
 pub mod context;
+pub mod cost;
 pub mod decision;
 pub mod event;
 pub mod export;
@@ -34,7 +36,9 @@ pub mod version;
 
 pub use approval::{ApprovalRules, Verdict};
 pub use audit::{AuditBody, AuditRecord, ChainHead, Stream};
+pub use budget::{Budget, BudgetState, BudgetTerms, Month};
 pub use context::{Snapshot, Subject24h};
+pub use cost::{Charge, Micros, PriceList, Prices, Usage};
 pub use decision::{Decision, Evaluation, Outcome, PolicyRef, Reason, StageTiming, TrailEntry};
 pub use event::{Event, EventBody, Kind};
 pub use failure::{Failure, FailureClass};

@@ -15,6 +15,7 @@
 //! | `manage_tenants` | | | | | x | |
 //! | `hold_tenant` | x | | | | x | |
 //! | `erase` | x | | | | x | |
+//! | `view_costs` | x | x | x | x | x | x |
 
 use std::fmt;
 
@@ -63,6 +64,8 @@ pub enum Permission {
     HoldTenant,
     /// Destroy the key of a subject, or of a tenant: an operator any tenant's, others their own.
     Erase,
+    /// See what decisions have cost, and the budgets: an operator any tenant's, others their own.
+    ViewCosts,
 }
 
 impl Role {
@@ -77,7 +80,7 @@ impl Role {
     fn permissions(self) -> &'static [Permission] {
         use Permission::{
             Approve, Comment, Create, Erase, Fleet, HoldTenant, ManageDeadLetters, ManageKeys, ManageTenants,
-            ReadAudit, RegisterModel, View,
+            ReadAudit, RegisterModel, View, ViewCosts,
         };
         match self {
             Self::Admin => &[
@@ -91,11 +94,12 @@ impl Role {
                 ManageKeys,
                 HoldTenant,
                 Erase,
+                ViewCosts,
             ],
-            Self::Analyst | Self::Producer => &[Create, View, Comment, ReadAudit],
-            Self::Approver => &[Approve, View, Comment, ReadAudit],
-            Self::Viewer => &[View, ReadAudit],
-            Self::Operator => &[Fleet, ReadAudit, ManageKeys, ManageTenants, HoldTenant, Erase],
+            Self::Analyst | Self::Producer => &[Create, View, Comment, ReadAudit, ViewCosts],
+            Self::Approver => &[Approve, View, Comment, ReadAudit, ViewCosts],
+            Self::Viewer => &[View, ReadAudit, ViewCosts],
+            Self::Operator => &[Fleet, ReadAudit, ManageKeys, ManageTenants, HoldTenant, Erase, ViewCosts],
         }
     }
 
@@ -142,6 +146,7 @@ impl Permission {
         Self::ManageTenants,
         Self::HoldTenant,
         Self::Erase,
+        Self::ViewCosts,
     ];
 
     /// Its name, as the table, the documents and refusals write it.
@@ -159,6 +164,7 @@ impl Permission {
             Self::ManageTenants => "manage_tenants",
             Self::HoldTenant => "hold_tenant",
             Self::Erase => "erase",
+            Self::ViewCosts => "view_costs",
         }
     }
 

@@ -3,6 +3,7 @@
 //! One matter a file. Owns its timers; runs in every console and in `up`, any number of them at once,
 //! and changes nothing but by the verbs of the registry.
 
+pub mod budgets;
 mod notary;
 mod outside;
 pub mod overdue;

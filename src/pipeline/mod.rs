@@ -14,7 +14,7 @@ pub mod state;
 pub mod truthy;
 
 pub use baseline::Policy;
-pub use run::{replay, run};
+pub use run::{Run, replay, run};
 pub use scorecard::Scorecard;
 pub use scorer::{Scorer, Unfit};
 pub use state::State;

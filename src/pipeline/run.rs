@@ -1,4 +1,5 @@
-//! Owns the order of the stages and the making of the decision out of their results.
+//! Owns the order of the stages and the making of the decision out of their results. Never prices what a
+//! scorer has used: it only says how much that was.
 
 use chrono::{DateTime, Utc};
 use std::time::Duration;
@@ -6,21 +7,31 @@ use std::time::Duration;
 use super::baseline::{self, Policy};
 use super::scorer::{self, Scorer};
 use super::state::{Stage, State};
+use crate::domain::cost::Usage;
 use crate::domain::decision::{Evaluation, GuardrailResult, PolicyResult};
 use crate::domain::time::whole_millis;
 use crate::domain::{Decision, Event, Outcome, Snapshot, StageTiming, TrailEntry};
 
+/// What came of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// What was decided.
+    pub decision: Decision,
+    /// Microseconds by stage.
+    pub timings: StageTiming,
+    /// What the scorer has used for it.
+    pub usage: Usage,
+}
+
 /// Runs the workflow. `stopwatch` gives the time since any fixed moment; it is only asked how long
 /// stages took, so it may stand still.
-///
-/// Gives the decision, and microseconds by stage.
 pub fn run(
     event: &Event,
     context: &Snapshot,
     policy: &Policy,
     now: DateTime<Utc>,
     stopwatch: &dyn Fn() -> Duration,
-) -> (Decision, StageTiming) {
+) -> Run {
     let mut timings = StageTiming::with_capacity(Stage::ALL.len());
     let mut state = State::default();
     let mut before = stopwatch();
@@ -30,13 +41,14 @@ pub fn run(
         timings.push(u32::try_from(after.saturating_sub(before).as_micros()).unwrap_or(u32::MAX));
         before = after;
     }
-    (conclude(state, event, context, policy, now), timings)
+    let usage = Usage { scored: state.score.is_some(), tokens: state.tokens };
+    Run { decision: conclude(state, event, context, policy, now), timings, usage }
 }
 
 /// Runs the workflow again as it was: with the stored context and the stored time. The result's
 /// canonical text equals the stored one, or something has changed.
 pub fn replay(event: &Event, stored: &Decision, policy: &Policy) -> Decision {
-    run(event, &stored.context, policy, stored.decided_at, &|| Duration::ZERO).0
+    run(event, &stored.context, policy, stored.decided_at, &|| Duration::ZERO).decision
 }
 
 /// Runs one stage, unless the trail shows that it has run.
@@ -79,6 +91,11 @@ fn validate(mut state: State, event: &Event) -> (State, String) {
 }
 
 fn score(mut state: State, event: &Event, context: &Snapshot, policy: &Policy) -> (State, String) {
+    if context.budget_exhausted {
+        // Not asked: it would cost. Without a score the stages behind let a person decide.
+        state.reasons.push(scorer::budget_exhausted(&policy.model_version));
+        return (state, "budget exhausted".into());
+    }
     let score = match &policy.scorer {
         Scorer::Baseline => baseline::score(&event.body),
         Scorer::Scorecard(card) => {
@@ -190,7 +207,7 @@ mod tests {
 
     fn decide(text: &str) -> Decision {
         let now = crate::domain::time::from_millis(1_700_000_000_123);
-        run(&event(text), &Snapshot::default(), &Policy::baseline(), now, &|| Duration::ZERO).0
+        run(&event(text), &Snapshot::default(), &Policy::baseline(), now, &|| Duration::ZERO).decision
     }
 
     #[test]
@@ -236,7 +253,7 @@ mod tests {
         let e = event(r#"{"kind":"risk","version":"1","tenant_id":"a","metadata":{"category":"sensitive","n":1.1}}"#);
         let (policy, context) = (Policy::baseline(), Snapshot::unavailable());
         let now = crate::domain::time::from_millis(1_700_000_000_123);
-        let (whole, timings) = run(&e, &context, &policy, now, &|| Duration::ZERO);
+        let Run { decision: whole, timings, .. } = run(&e, &context, &policy, now, &|| Duration::ZERO);
         assert_eq!(timings.len(), whole.trail.len());
         let read = Decision::from_canonical(&whole.canonical()).expect("reads back");
         assert_eq!(replay(&e, &read, &policy).canonical(), whole.canonical());
@@ -252,5 +269,23 @@ mod tests {
             }
             assert_eq!(conclude(rest, &e, &context, &policy, now), whole);
         }
+    }
+
+    #[test]
+    fn a_used_up_budget_asks_no_scorer_escalates_and_replays() {
+        let e = event(r#"{"kind":"risk","version":"1","tenant_id":"a","event_type":"low_risk"}"#);
+        let policy = Policy::baseline();
+        let now = crate::domain::time::from_millis(1_700_000_000_123);
+        let context = Snapshot { budget_exhausted: true, ..Snapshot::default() };
+        let stopped = run(&e, &context, &policy, now, &|| Duration::ZERO);
+        assert_eq!((stopped.decision.outcome, stopped.usage), (Outcome::RequireApproval, Usage::default()));
+        assert_eq!(stopped.decision.reasons.iter().map(|r| r.code.as_str()).collect::<Vec<_>>(), ["BUDGET_EXHAUSTED"]);
+        assert_eq!(stopped.decision.trail[2].result, "budget exhausted");
+        let text = stopped.decision.canonical();
+        let read = Decision::from_canonical(&text).expect("reads back");
+        assert_eq!(replay(&e, &read, &policy).canonical(), text);
+        let free = run(&e, &Snapshot::default(), &policy, now, &|| Duration::ZERO);
+        assert_eq!((free.decision.outcome, free.usage), (Outcome::Approved, Usage { scored: true, tokens: 0 }));
+        assert!(!String::from_utf8(free.decision.canonical()).expect("text").contains("budget"), "old texts stay");
     }
 }

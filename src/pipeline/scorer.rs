@@ -12,6 +12,9 @@ use crate::domain::{Invalid, Reason};
 /// The code of the reason for which a decision was made without its model.
 pub const MODEL_UNAVAILABLE: &str = "MODEL_UNAVAILABLE";
 
+/// The code of the reason for which a decision was made without asking for a score.
+pub const BUDGET_EXHAUSTED: &str = "BUDGET_EXHAUSTED";
+
 /// What gives the score.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Scorer {
@@ -54,6 +57,16 @@ impl Scorer {
             return Err(Unfit::Changed);
         }
         Scorecard::parse(content).map(|card| Self::Scorecard(Arc::new(card))).map_err(Unfit::Unreadable)
+    }
+}
+
+/// Says that the model in force was not asked.
+pub(super) fn budget_exhausted(model: &str) -> Reason {
+    Reason {
+        code: BUDGET_EXHAUSTED.into(),
+        message: "the tenant's budget of the month is used up, so that a person decides".into(),
+        rule: model.to_owned(),
+        values: Map::new(),
     }
 }
 

@@ -76,6 +76,9 @@ pub struct State {
     pub outcome: Option<Outcome>,
     /// By the evaluation.
     pub evaluation: Option<Evaluation>,
+    /// Tokens of language models, by every stage together.
+    #[serde(default)]
+    pub tokens: u32,
     /// By every stage, in order.
     pub reasons: Vec<Reason>,
     /// The finished stages.

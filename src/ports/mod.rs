@@ -9,6 +9,7 @@ pub mod checkpoints;
 pub mod checkup;
 pub mod clock;
 pub mod context;
+pub mod costs;
 pub mod intake;
 pub mod keys;
 pub mod leases;
@@ -25,6 +26,7 @@ pub use broker::{Ack, Broker, BrokerError, Delivery, OutcomeMessage, PackMessage
 pub use checkpoints::Checkpoints;
 pub use clock::{Clock, Cpu, Entropy};
 pub use context::{ContextError, ContextSource};
+pub use costs::{Costs, Stops};
 pub use intake::Intake;
 pub use keys::Keys;
 pub use leases::{LeaseError, LeaseTtls, Leases, Member};

@@ -18,6 +18,6 @@ pub use breaker::{Breaker, BreakerMeters, BreakerRules, Circuit};
 pub use bucket::Buckets;
 pub use bulkhead::{Bulkhead, BulkheadMeters, BulkheadRules, TenantBulkheads};
 pub use fair::FairQueue;
-pub use guarded::{Guard, GuardedBroker, GuardedContext, GuardedLeases, GuardedStore, GuardedVersions};
+pub use guarded::{Guard, GuardedBroker, GuardedContext, GuardedLeases, GuardedStops, GuardedStore, GuardedVersions};
 pub use ranked::RankedQueue;
 pub use rate::{LocalRate, SharedRate};

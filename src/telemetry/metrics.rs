@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::tenants::tenants;
-use super::{names, process};
+use super::{models, names, process};
 use crate::domain::event::Kind;
-use crate::domain::{FailureClass, Outcome, Verdict};
+use crate::domain::{BudgetState, FailureClass, Outcome, Verdict};
 
 /// Which families a process shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,9 @@ const SECONDS: [f64; 15] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 
 /// Seconds of a stage, which are pure functions or calls of a model: 1 µs to 60 s.
 const STAGE_SECONDS: [f64; 12] = [0.000_001, 0.000_01, 0.000_1, 0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0];
+
+/// Scores from 0 to 1.
+const SCORES: [f64; 10] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
 
 /// Events in a batch: powers of two up to the largest that can be set.
 const EVENTS: [f64; 15] =
@@ -101,6 +104,7 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
     PrometheusBuilder::new()
         .set_buckets(&SECONDS)?
         .set_buckets_for_metric(Matcher::Full(names::STAGE_SECONDS.into()), &STAGE_SECONDS)?
+        .set_buckets_for_metric(Matcher::Full(names::EVALUATION_SCORE.into()), &SCORES)?
         .set_buckets_for_metric(Matcher::Suffix("_batch_events".into()), &EVENTS)
 }
 
@@ -131,6 +135,7 @@ fn console() {
     approvals();
     notary();
     retention();
+    budgets();
 }
 
 fn broker() {
@@ -357,6 +362,37 @@ fn worker() {
     describe_gauge!(names::OWNED_PARTITIONS, "Partitions that this worker owns.");
     gauge!(names::OWNED_PARTITIONS).increment(0.0);
     models();
+    costs();
+}
+
+fn costs() {
+    describe_histogram!(names::EVALUATION_SCORE, "How good committed decisions are held to be, 0 to 1, by score.");
+    for score in names::score::ALL {
+        let _ = histogram!(names::EVALUATION_SCORE, "score" => score);
+    }
+    let of_models = [
+        (names::MODEL_DECISIONS, "Decisions committed, by model: the first 20, and all others."),
+        (names::TOKENS, "Tokens of language models that committed decisions have used, by model."),
+        (names::COST_MICROS, "What committed decisions cost, in millionths of the currency unit, by model."),
+    ];
+    for (name, text) in of_models {
+        describe_counter!(name, text);
+        counter!(name, "model" => models::OTHER).absolute(0);
+    }
+    plain_counters(&[
+        (names::BUDGET_ESCALATIONS, "Decisions that a used up budget has handed to people."),
+        (names::BUDGET_LOOKS_FAILED, "Looks at budgets that failed."),
+    ]);
+    describe_gauge!(names::BUDGETS_STOPPED, "Tenants whose used up budget stops their spending.");
+    gauge!(names::BUDGETS_STOPPED).increment(0.0);
+}
+
+fn budgets() {
+    describe_gauge!(names::BUDGETS, "Budgets, by how much of the month's is spent.");
+    for state in BudgetState::ALL {
+        gauge!(names::BUDGETS, "state" => state.as_str()).increment(0.0);
+    }
+    plain_counters(&[(names::BUDGET_LOOKS_FAILED, "Looks at budgets that failed.")]);
 }
 
 fn models() {

@@ -5,6 +5,7 @@
 mod lines;
 mod logs;
 pub mod metrics;
+pub mod models;
 pub mod names;
 mod process;
 mod tenants;

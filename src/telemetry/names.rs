@@ -130,6 +130,22 @@ pub const MODELS_ACTIVE: &str = "riskfleet_models_active";
 pub const MODELS_UNAVAILABLE: &str = "riskfleet_models_unavailable";
 /// Counter: looks for active models that failed.
 pub const MODEL_LOOKS_FAILED: &str = "riskfleet_model_looks_failed_total";
+/// Counter, `model` (see [`super::models`]): decisions committed.
+pub const MODEL_DECISIONS: &str = "riskfleet_model_decisions_total";
+/// Counter, `model`: tokens of language models that they used.
+pub const TOKENS: &str = "riskfleet_tokens_total";
+/// Counter, `model`: what they cost, in millionths of the currency unit.
+pub const COST_MICROS: &str = "riskfleet_cost_micros_total";
+/// Histogram, `score` (see [`score`]): how good committed decisions are held to be, 0 to 1.
+pub const EVALUATION_SCORE: &str = "riskfleet_evaluation_score";
+/// Counter: decisions that a used up budget has handed to people.
+pub const BUDGET_ESCALATIONS: &str = "riskfleet_budget_escalations_total";
+/// Gauge: tenants whose used up budget stops their spending, as this worker knows it.
+pub const BUDGETS_STOPPED: &str = "riskfleet_budgets_stopped";
+/// Gauge, `state`: budgets, by how much of the month's is spent.
+pub const BUDGETS: &str = "riskfleet_budgets";
+/// Counter: looks at budgets that failed.
+pub const BUDGET_LOOKS_FAILED: &str = "riskfleet_budget_looks_failed_total";
 /// Counter: audit records that have gone below an anchor.
 pub const AUDIT_SHORTENED: &str = "riskfleet_audit_records_shortened_total";
 /// Counter: looks at old audit records that failed.
@@ -210,6 +226,20 @@ pub mod reason {
     /// Every value.
     pub const ALL: [&str; 11] =
         [BROKEN, INVALID, TENANT, KEY, CONFLICT, ERASED, TOO_LARGE, FULL, TENANT_FULL, RATE_LIMITED, UNAVAILABLE];
+}
+
+/// Values of the label `score` of [`EVALUATION_SCORE`].
+pub mod score {
+    /// How sure the decision is.
+    pub const CONFIDENCE: &str = "confidence";
+    /// Whether the policy was met.
+    pub const POLICY_ALIGNMENT: &str = "policy_alignment";
+    /// Whether no guardrail was touched.
+    pub const GUARDRAIL: &str = "guardrail";
+    /// All of them together.
+    pub const OVERALL_QUALITY: &str = "overall_quality";
+    /// Every value.
+    pub const ALL: [&str; 4] = [CONFIDENCE, POLICY_ALIGNMENT, GUARDRAIL, OVERALL_QUALITY];
 }
 
 /// Values of the label `by` of [`HTTP_LIMITED`].

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::{WiringError, doctor, program, proof, servers, single, supervise, vault};
 use crate::adapters::sqlite::SqliteStore;
 use crate::cli::args::{
-    Approvals, ApprovalsRead, Audit, AuditKeyArgs, AuditVerify, Autoscale, Cli, Command, Dlq, Doctor, Fleet, Keys,
-    Models, Prompts, Read, Source, Tenants, Up, VersionsRead,
+    Approvals, ApprovalsRead, Audit, AuditKeyArgs, AuditVerify, Autoscale, Cli, Command, Costs, Dlq, Doctor, Fleet,
+    Keys, Models, Prompts, Read, Source, Tenants, Up, VersionsRead,
 };
 use crate::cli::{self, AuditSources, Exit, ExportSources, Reading, Screen};
 use crate::config::{Flags, Settings, Sources, load};
@@ -115,6 +115,11 @@ async fn dispatch(said: Said<'_>, command: Command, screen: &mut Screen<'_>) -> 
         Command::Tenants(Tenants::Change(change)) => cli::tenants_change(&change, screen).await.into(),
         Command::Tenants(Tenants::Read(read)) => match registry(said, false).await {
             Ok(registry) => cli::tenants_read(&read, &*registry, screen).await.into(),
+            Err(e) => failed(&e),
+        },
+        Command::Costs(Costs::Budget(change)) => cli::costs_budget(&change, screen).await.into(),
+        Command::Costs(Costs::Read(read)) => match registry(said, false).await {
+            Ok(registry) => cli::costs_read(&read, &*registry, SystemClock::new().now(), screen).await.into(),
             Err(e) => failed(&e),
         },
         Command::Models(Models::Read(read)) => versions(said, Artifact::Model, &read, screen).await,

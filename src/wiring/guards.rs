@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use crate::api::Probe;
 use crate::config::Settings;
-use crate::ports::{ActiveVersions, Broker, Clock, ContextSource, EventStore, LeaseTtls, Leases};
+use crate::ports::{ActiveVersions, Broker, Clock, ContextSource, EventStore, LeaseTtls, Leases, Stops};
 use crate::resilience::{
     Breaker, BreakerMeters, BreakerRules, Bulkhead, BulkheadMeters, BulkheadRules, Circuit, Guard, GuardedBroker,
-    GuardedContext, GuardedLeases, GuardedStore, GuardedVersions,
+    GuardedContext, GuardedLeases, GuardedStops, GuardedStore, GuardedVersions,
 };
 use crate::telemetry::names::{self, circuit, dependency};
 
@@ -52,14 +52,15 @@ impl Guards {
         Arc::new(GuardedStore::new(store, guard))
     }
 
-    /// A worker's: what it reads of versions is behind the same guard, since it is the same server.
-    pub(super) fn worker_store<S: EventStore + ActiveVersions + 'static>(
+    /// A worker's: what it reads of versions and budgets is behind the same guard, since it is the same server.
+    pub(super) fn worker_store<S: EventStore + ActiveVersions + Stops + 'static>(
         &mut self,
         store: Arc<S>,
-    ) -> (Arc<dyn EventStore>, Arc<dyn ActiveVersions>) {
+    ) -> (Arc<dyn EventStore>, Arc<dyn ActiveVersions>, Arc<dyn Stops>) {
         let guard = self.guard("database circuit", dependency::DATABASE, self.breaker, self.bulkhead);
         let versions = GuardedVersions::new(store.clone(), Arc::clone(&guard));
-        (Arc::new(GuardedStore::new(store, guard)), Arc::new(versions))
+        let stops = GuardedStops::new(store.clone(), Arc::clone(&guard));
+        (Arc::new(GuardedStore::new(store, guard)), Arc::new(versions), Arc::new(stops))
     }
 
     pub(super) fn broker(&mut self, broker: Arc<dyn Broker>) -> Arc<dyn Broker> {

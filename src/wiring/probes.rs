@@ -37,8 +37,8 @@ pub(super) fn broker(broker: &Arc<dyn Broker>, required: bool) -> Probe {
 }
 
 /// Those of a whole fleet in one process: nothing in it can be away alone.
-pub(super) fn of_one_process(events: &Arc<dyn EventStore>, queues: Arc<dyn Broker>) -> Vec<Probe> {
-    vec![store(events), broker(&queues, true), backlog(events)]
+pub(super) fn of_one_process(events: &Arc<dyn EventStore>, queues: &Arc<dyn Broker>) -> Vec<Probe> {
+    vec![store(events), broker(queues, true), backlog(events)]
 }
 
 pub(super) fn leases(leases: &Arc<dyn Leases>) -> Probe {

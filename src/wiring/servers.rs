@@ -20,8 +20,8 @@ use crate::api::{self, ApiState, Limits, Probe};
 use crate::config::{QueueType, SecondRole, Settings};
 use crate::crypto::Keyring;
 use crate::domain::{ApprovalRules, Role};
-use crate::governance::overdue;
 use crate::governance::retention::Sweeper;
+use crate::governance::{budgets, overdue};
 use crate::ingest::file::{ImportOptions, Summary};
 use crate::ingest::{self, Door, Inbox, IngestLimits};
 use crate::lifecycle::{Bounded, SystemClock, SystemEntropy, serve};
@@ -291,6 +291,7 @@ pub(super) async fn console(
     let tasks = TaskTracker::new();
     tasks.spawn(sweeper.run(stop.clone()));
     tasks.spawn(overdue::watch(registry.clone(), Arc::clone(&clock), rules, stop.clone()));
+    tasks.spawn(budgets::watch(registry.clone(), Arc::clone(&clock), stop.clone()));
     let public_key = signing.as_ref().map(|signing| signing.public_key);
     if let Some(verifier) = proof::verifier(&settings, (&store, &registry), &clock, public_key) {
         tasks.spawn(verifier.run(stop.clone()));
@@ -362,12 +363,14 @@ pub(super) async fn worker(
     let ended = CancellationToken::new();
     vault::start(&keyring, &ended).await?;
     let mut guards = Guards::new(&settings, &clock);
-    let ((store, versions), broker) = (guards.worker_store(store), guards.broker(broker));
+    let ((store, versions, stops), broker) = (guards.worker_store(store), guards.broker(broker));
     let (leases, context) = (guards.leases(leases, ttls), guards.context(context));
     let parts = worker::Parts {
         store: Arc::clone(&store),
         keyring,
         versions,
+        stops,
+        prices: settings.prices(),
         broker: Arc::clone(&broker),
         leases: Arc::clone(&leases),
         context,

@@ -23,11 +23,11 @@ use crate::api::{self, ApiState, Limits};
 use crate::cli::args::Up;
 use crate::config::Settings;
 use crate::crypto::Keyring;
-use crate::governance::overdue;
+use crate::governance::{budgets, overdue};
 use crate::ingest::{self, Door};
 use crate::lifecycle::{SystemClock, SystemEntropy, serve};
 use crate::ports::leases::LeaseTtls;
-use crate::ports::{Clock, ContextSource, Entropy, EventStore, Leases, Registry};
+use crate::ports::{Broker, Clock, ContextSource, Entropy, EventStore, Leases, Registry};
 use crate::telemetry::Traces;
 use crate::worker::{self, Worker, WorkerError};
 
@@ -106,7 +106,7 @@ pub(super) async fn up(
         entropy,
         retention_days: settings.retention_days,
         limits: Limits::from(&settings),
-        probes: probes::of_one_process(&store, broker.clone()),
+        probes: probes::of_one_process(&store, &(broker.clone() as Arc<dyn Broker>)),
         prometheus: telemetry.prometheus,
         refusals: refusals(&registry, &clock, &stop),
         traces: telemetry.traces,
@@ -114,7 +114,7 @@ pub(super) async fn up(
     let router = api::whole_router(state, door.clone());
     let server = tokio::spawn(serve(listener, router, stop.clone(), settings.drain_timeout()));
     let tls = settings.tls_cert_file.is_some();
-    govern(&settings, ((&store, &registry), signing.public_key), &clock, (&tasks, &stop));
+    govern(&settings, (&store, &registry), (&clock, signing.public_key), (&tasks, &stop));
     let proof = (registry, signing.public_key);
     let fleet = Fleet { store, proof, broker, clock, door, address, tls, data, workers: args.workers };
     summary::greet(&fleet);
@@ -144,12 +144,13 @@ async fn last_packs(tasks: &TaskTracker, within: Duration) {
 /// Starts what a console does by itself, save for the notary and the sweep.
 fn govern(
     settings: &Settings,
-    (stores, public_key): ((&Arc<dyn EventStore>, &Arc<dyn Registry>), [u8; 32]),
-    clock: &Arc<dyn Clock>,
+    (store, registry): (&Arc<dyn EventStore>, &Arc<dyn Registry>),
+    (clock, public_key): (&Arc<dyn Clock>, [u8; 32]),
     (tasks, stop): (&TaskTracker, &CancellationToken),
 ) {
-    tasks.spawn(overdue::watch(stores.1.clone(), Arc::clone(clock), approval_rules(settings), stop.clone()));
-    if let Some(verifier) = proof::verifier(settings, stores, clock, Some(public_key)) {
+    tasks.spawn(overdue::watch(registry.clone(), Arc::clone(clock), approval_rules(settings), stop.clone()));
+    tasks.spawn(budgets::watch(registry.clone(), Arc::clone(clock), stop.clone()));
+    if let Some(verifier) = proof::verifier(settings, (store, registry), clock, Some(public_key)) {
         tasks.spawn(verifier.run(stop.clone()));
     }
 }
@@ -241,6 +242,8 @@ async fn start_workers(
             store: store.clone(),
             keyring: Arc::clone(keyring),
             versions: store.clone(),
+            stops: store.clone(),
+            prices: settings.prices(),
             broker: broker.clone(),
             leases: Arc::clone(&leases),
             context: Arc::clone(&context),

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use crate::crypto::{DataKey, Keyring, Place};
 use crate::domain::audit::{Versions, sha256};
-use crate::domain::{AuditBody, Decision, Event, EventBody, FailureClass, Snapshot, Stream, WorkerId};
+use crate::domain::{
+    AuditBody, Decision, Evaluation, Event, EventBody, FailureClass, PriceList, Snapshot, Stream, WorkerId,
+};
 use crate::mutants;
-use crate::pipeline::{self, Policy};
+use crate::pipeline::{self, Policy, Run};
 use crate::ports::store::{Disposition, NewDisposition, StoredEvent};
 
 /// An event that is ready to be decided.
@@ -30,12 +32,21 @@ pub(super) struct Bench<'a> {
     pub(super) now: DateTime<Utc>,
     pub(super) stopwatch: &'a dyn Fn() -> Duration,
     pub(super) keyring: &'a Keyring,
+    pub(super) prices: &'a PriceList,
 }
 
 /// A decision: sealed, to be committed, and in the clear, to be told.
 pub(super) struct Decided {
     pub(super) disposition: NewDisposition,
+    pub(super) told: Told,
+}
+
+/// What is told of a decision once it is committed.
+pub(super) struct Told {
+    /// Its canonical text.
     pub(super) text: Bytes,
+    /// How good it is held to be: what stands in the text too, so that nobody reads it again.
+    pub(super) evaluation: Evaluation,
 }
 
 impl Bench<'_> {
@@ -50,7 +61,9 @@ impl Bench<'_> {
             mutants::poison(&ready.event);
             pipeline::run(&ready.event, context, policy, self.now, self.stopwatch)
         };
-        let (decision, timings) = catch_unwind(AssertUnwindSafe(run)).map_err(|panic| panicked(&*panic))?;
+        let ran = catch_unwind(AssertUnwindSafe(run)).map_err(|panic| panicked(&*panic))?;
+        let Run { decision, timings, usage } = ran;
+        let charge = self.prices.of(&decision.model_version).charge(usage);
         let text = Bytes::from(decision.canonical());
         let place = Place::decision(&decision.tenant_id, decision.event_id);
         let sealed = self.keyring.seal(&ready.key, place, &text);
@@ -59,10 +72,10 @@ impl Bench<'_> {
             event: decision.event_id,
             tenant: decision.tenant_id,
             partition: ready.stored.partition,
-            disposition: Disposition::Decided { outcome: decision.outcome, decision: sealed, timings },
+            disposition: Disposition::Decided { outcome: decision.outcome, decision: sealed, timings, charge },
             audit,
         };
-        Ok(Decided { disposition, text })
+        Ok(Decided { disposition, told: Told { text, evaluation: decision.evaluation } })
     }
 
     fn audit(&self, ready: &Ready, decision: &Decision, sealed: &[u8]) -> AuditBody {

@@ -1,14 +1,13 @@
 //! Owns the way from a batch of deliveries to their dispositions: reads what has to be read, fetches
 //! the context of the whole batch in one round trip, runs the workflow. Never commits.
 
-use bytes::Bytes;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Shared;
 use super::buffer::{Content, Item};
-use super::decide::{Bench, Decided, Ready};
+use super::decide::{Bench, Decided, Ready, Told};
 use super::lane::{store_backoff, wait_out};
 use super::traced::Spans;
 use crate::domain::context::Observation;
@@ -22,7 +21,7 @@ pub(super) struct Desk {
 }
 
 /// Decisions in the clear, to be told.
-pub(super) type Texts = HashMap<EventId, Bytes>;
+pub(super) type Texts = HashMap<EventId, Told>;
 
 /// What became of a batch before its commit.
 #[derive(Default)]
@@ -81,13 +80,14 @@ impl Desk {
         let clock = &self.shared.parts.clock;
         let stopwatch = || clock.elapsed();
         let (bench, in_force) = (self.bench(&stopwatch), self.shared.models.current());
-        let traces = &self.shared.parts.traces;
-        for (ready, context) in given.into_iter().zip(&contexts) {
+        let (stopped, traces) = (self.shared.stopped.current(), &self.shared.parts.traces);
+        for (ready, mut context) in given.into_iter().zip(contexts) {
+            context.budget_exhausted = stopped.contains(&ready.event.body.tenant_id);
             let began = traces.moment();
-            match bench.decide(&ready, context, in_force.of(&ready.event.body.tenant_id)) {
-                Ok(Decided { disposition, text }) => {
+            match bench.decide(&ready, &context, in_force.of(&ready.event.body.tenant_id)) {
+                Ok(Decided { disposition, told }) => {
                     prepared.spans.decided(traces, began, &disposition);
-                    prepared.texts.insert(disposition.event, text);
+                    prepared.texts.insert(disposition.event, told);
                     prepared.dispositions.push(disposition);
                 }
                 Err(error) => {
@@ -125,6 +125,7 @@ impl Desk {
             now: crate::domain::time::whole_millis(self.shared.parts.clock.now()),
             stopwatch,
             keyring: &self.shared.parts.keyring,
+            prices: &self.shared.parts.prices,
         }
     }
 
@@ -138,7 +139,7 @@ impl Desk {
             Ok(figures) => {
                 let mut figures = figures.into_iter();
                 let snapshot = |e: &Ready| match e.event.body.subject {
-                    Some(_) => Snapshot { subject_24h: figures.next(), unavailable: false },
+                    Some(_) => Snapshot { subject_24h: figures.next(), ..Snapshot::default() },
                     None => Snapshot::default(),
                 };
                 events.iter().map(snapshot).collect()

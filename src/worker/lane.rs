@@ -109,7 +109,7 @@ impl LaneTask {
             let began = self.shared.parts.traces.moment();
             match self.try_commit(&batch).await {
                 Ok(verdicts) => {
-                    tally::committed(&self.shared, &batch, &verdicts);
+                    tally::committed(&self.shared, (&batch, &verdicts), texts);
                     let told = traced::committed(&self.shared.parts.traces, began, (&batch, &verdicts), items);
                     let own = batch.items.iter().filter_map(|i| Some((i.event, items.remove(&i.event)?))).collect();
                     self.finisher.finish(Finished::new(batch, verdicts, own, texts).traced(told)).await;

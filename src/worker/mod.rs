@@ -5,13 +5,15 @@
 //! deliveries into events, `due` takes up what failed before; `buffer` holds them, fair between
 //! tenants; `open` opens them, `lane` decides and commits, `suspects` finds what ends workers; `finish`
 //! publishes and acknowledges; `refill` and `upkeep` bring back what was lost on the way; `models` knows
-//! by which model each tenant is decided; `traced` tells of traced events.
+//! by which model each tenant is decided, `budgets` who is stopped; `meters` counts what was written;
+//! `traced` tells of traced events.
 //!
 //! # Decisions
 //! A lane takes what is there and never waits by a timer: with little traffic a batch is one event
 //! and latency pays nothing, under load batches grow by themselves while a commit is in flight.
 
 pub mod assign;
+mod budgets;
 mod buffer;
 mod decide;
 mod desk;
@@ -21,6 +23,7 @@ mod finish;
 mod fleet;
 mod lane;
 mod load;
+mod meters;
 mod models;
 mod open;
 mod ownership;
@@ -42,9 +45,11 @@ use tokio_util::task::TaskTracker;
 pub use load::LoadMeter;
 
 use crate::crypto::{Keyring, PackSeal, Packer};
-use crate::domain::{EventId, PartitionId, WorkerId};
+use crate::domain::{EventId, PartitionId, PriceList, WorkerId};
 use crate::ports::store::FleetConstants;
-use crate::ports::{ActiveVersions, Broker, Clock, ContextSource, Entropy, EventStore, Leases, Member, StoreError};
+use crate::ports::{
+    ActiveVersions, Broker, Clock, ContextSource, Entropy, EventStore, Leases, Member, Stops, StoreError,
+};
 use crate::telemetry::Traces;
 
 /// What a worker stands on.
@@ -56,6 +61,10 @@ pub struct Parts {
     pub keyring: Arc<Keyring>,
     /// Which models are active, and what they are.
     pub versions: Arc<dyn ActiveVersions>,
+    /// Whose budget is used up.
+    pub stops: Arc<dyn Stops>,
+    /// What a decision costs.
+    pub prices: Arc<PriceList>,
     /// The queues.
     pub broker: Arc<dyn Broker>,
     /// Who owns what.
@@ -130,6 +139,8 @@ struct Shared {
     buffers: Vec<Arc<buffer::Buffer>>,
     mark: RwLock<EventId>,
     models: models::Models,
+    stopped: budgets::Stopped,
+    meters: meters::Meters,
     load: Arc<load::LoadMeter>,
 }
 
@@ -191,6 +202,8 @@ impl Worker {
             buffers: (0..limits.lanes.max(1)).map(|_| buffer()).collect(),
             mark: RwLock::new(mark),
             models: models::Models::new(),
+            stopped: budgets::Stopped::default(),
+            meters: meters::Meters::new(),
             load: Arc::default(),
             constants,
             parts,
@@ -220,6 +233,7 @@ impl Worker {
     /// When a lane can't be opened or has failed: the process must end, its partitions move on.
     pub async fn run(&self, stop: CancellationToken) -> Result<(), WorkerError> {
         let Some(watch) = models::first_look(Arc::clone(&self.shared), &stop).await else { return Ok(()) };
+        let Some(spending) = budgets::first_look(Arc::clone(&self.shared), &stop).await else { return Ok(()) };
         let tasks = TaskTracker::new();
         let mut lanes = self.start_lanes(&tasks).await?;
         let upkeep = CancellationToken::new();
@@ -230,6 +244,7 @@ impl Worker {
         tasks.spawn(upkeep::report(shared(), upkeep.clone()));
         tasks.spawn(upkeep::ledger(shared(), upkeep.clone()));
         tasks.spawn(watch.run(upkeep.clone()));
+        tasks.spawn(spending.run(upkeep.clone()));
         let mut fleet = tokio::spawn(fleet::FleetTask::new(shared(), tasks.clone()).run(stop));
         let result = tokio::select! {
             biased;

@@ -4,6 +4,8 @@
 use metrics::{counter, histogram};
 
 use super::Shared;
+use super::desk::Texts;
+use super::meters::Spending;
 use crate::domain::Outcome;
 use crate::domain::time::to_millis;
 use crate::pipeline::state::Stage;
@@ -11,7 +13,7 @@ use crate::ports::store::{CommitBatch, Committed, Disposition, NewDisposition, N
 use crate::telemetry::{Happened, names, tenants};
 
 /// Counts a batch that the store has answered.
-pub(super) fn committed(shared: &Shared, batch: &CommitBatch, verdicts: &[Committed]) {
+pub(super) fn committed(shared: &Shared, (batch, verdicts): (&CommitBatch, &[Committed]), texts: &Texts) {
     let mut written = Vec::with_capacity(batch.items.len());
     for (item, verdict) in batch.items.iter().zip(verdicts) {
         match verdict {
@@ -23,7 +25,7 @@ pub(super) fn committed(shared: &Shared, batch: &CommitBatch, verdicts: &[Commit
     // At most as many as a batch holds: the conversion is exact.
     histogram!(names::COMMIT_BATCH_EVENTS).record(written.len() as f64);
     tenants().count_all(written.iter().map(|item| (&item.tenant, happened(&item.disposition))));
-    decisions(shared, &written);
+    decisions(shared, &written, texts);
 }
 
 fn happened(disposition: &Disposition) -> Happened {
@@ -33,13 +35,17 @@ fn happened(disposition: &Disposition) -> Happened {
     }
 }
 
-fn decisions(shared: &Shared, written: &[&NewDisposition]) {
+fn decisions(shared: &Shared, written: &[&NewDisposition], texts: &Texts) {
     let clock = &shared.parts.clock;
     let (now, elapsed) = (to_millis(clock.now()), clock.elapsed());
-    let (mut decided, mut dead) = (Vec::with_capacity(written.len()), 0);
+    let (mut decided, mut dead, mut spending) = (Vec::with_capacity(written.len()), 0, Spending::default());
     for item in written {
         let millis = now.saturating_sub(item.event.millis());
         histogram!(names::ACCEPT_TO_DECISION_SECONDS).record(millis as f64 / 1_000.0);
+        spending.add(item);
+        if let Some(told) = texts.get(&item.event) {
+            shared.meters.rated(&told.evaluation);
+        }
         match &item.disposition {
             Disposition::Decided { outcome, timings, .. } => {
                 one(*outcome, timings);
@@ -51,6 +57,7 @@ fn decisions(shared: &Shared, written: &[&NewDisposition]) {
             }
         }
     }
+    spending.count();
     shared.load.decided(elapsed, decided.into_iter());
     shared.load.failed(elapsed, dead);
 }

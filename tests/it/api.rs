@@ -5,6 +5,7 @@ mod approvals;
 pub(crate) mod archive;
 mod audit;
 mod control;
+mod costs;
 mod credentials;
 mod documents;
 pub(crate) mod fakes;

@@ -12,7 +12,7 @@ use proptest::test_runner::RngSeed;
 use serde_json::{Map, Value, json};
 
 use riskfleet::domain::{CorrelationId, Decision, Event, EventBody, EventId, Snapshot, Subject24h, parse};
-use riskfleet::pipeline::{Policy, replay, run};
+use riskfleet::pipeline::{Policy, Run, replay, run};
 
 /// What the description says of an event: score, policy, guardrail, outcome, evaluation.
 #[derive(Debug, PartialEq)]
@@ -213,7 +213,7 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
         Just(Snapshot::unavailable()),
         (any::<u32>(), any::<i32>(), any::<bool>()).prop_map(|(count, sum, truncated)| Snapshot {
             subject_24h: Some(Subject24h { count: count.into(), amount_sum: sum.into(), truncated }),
-            unavailable: false,
+            ..Snapshot::default()
         }),
     ]
 }
@@ -246,7 +246,7 @@ proptest! {
         let now = riskfleet::domain::time::from_millis(millis + wait);
         let beat = std::cell::Cell::new(0);
         let stopwatch = || { beat.set(beat.get() + tick); Duration::from_nanos(beat.get()) };
-        let (decision, timings) = run(&event, &context, &Policy::baseline(), now, &stopwatch);
+        let Run { decision, timings, .. } = run(&event, &context, &Policy::baseline(), now, &stopwatch);
 
         prop_assert_eq!(found(&decision), expected(&sent));
         prop_assert_eq!(decision.approval_required, decision.outcome.as_str() == "REQUIRE_APPROVAL");

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod audit;
+mod costs;
 mod dlq;
 mod doctor;
 mod import;

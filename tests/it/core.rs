@@ -1,5 +1,6 @@
 //! Ingest and worker together over the in-process adapters: the way of an event, without servers.
 
+mod costs;
 mod models;
 
 use async_trait::async_trait;
@@ -12,7 +13,7 @@ use riskfleet::crypto::Keyring;
 use riskfleet::domain::audit::{ChainHead, check, check_stored};
 use riskfleet::domain::parse::{self, Given};
 use riskfleet::domain::partition::partition_of;
-use riskfleet::domain::{CorrelationId, Decision, EventId, IdempotencyKey, Outcome, Scope, TenantId};
+use riskfleet::domain::{CorrelationId, Decision, EventId, IdempotencyKey, Outcome, PriceList, Scope, TenantId};
 use riskfleet::ingest::{self, Door, IngestLimits};
 use riskfleet::lifecycle::{SystemClock, SystemEntropy};
 use riskfleet::ports::broker::{InboxDelivery, Replies, ReplyMessage};
@@ -20,7 +21,7 @@ use riskfleet::ports::intake::{Candidate, Intake, Taken};
 use riskfleet::ports::leases::LeaseTtls;
 use riskfleet::ports::store::{AuditCursor, EventStore};
 use riskfleet::ports::{
-    ActiveVersions, Broker, BrokerError, Clock, OutcomeMessage, PackMessage, RateLimits, Route, Subscription,
+    ActiveVersions, Broker, BrokerError, Clock, OutcomeMessage, PackMessage, RateLimits, Route, Stops, Subscription,
 };
 use riskfleet::resilience::LocalRate;
 use riskfleet::worker::{self, Worker, WorkerLimits};
@@ -78,6 +79,8 @@ struct Fleet {
     store: Arc<dyn EventStore>,
     keyring: Arc<Keyring>,
     versions: Arc<dyn ActiveVersions>,
+    stops: Arc<dyn Stops>,
+    prices: Arc<PriceList>,
     broker: Arc<Lossy>,
     leases: Arc<MemoryLeases>,
     context: Arc<MemoryContext>,
@@ -90,7 +93,7 @@ impl Fleet {
         let clock = Arc::new(SystemClock::new());
         let memory = Arc::new(MemoryStore::new(PARTITIONS, [5; 32], clock.clone()));
         let keyring = keyring(memory.clone());
-        let (store, versions): (Arc<dyn EventStore>, Arc<dyn ActiveVersions>) = (memory.clone(), memory);
+        let (store, versions): (Arc<dyn EventStore>, Arc<dyn ActiveVersions>) = (memory.clone(), memory.clone());
         let inner = Arc::new(MemoryBroker::new(MemoryLimits::default()));
         let broker = Arc::new(Lossy { inner, loses: AtomicBool::new(false) });
         let stop = CancellationToken::new();
@@ -116,7 +119,7 @@ impl Fleet {
         let door = ingest::start(parts, &stop, &TaskTracker::new()).await.expect("the store is there");
         let leases = Arc::new(MemoryLeases::new(LeaseTtls::default(), clock));
         let context = Arc::new(MemoryContext::new(ContextLimits::default()));
-        Self { store, keyring, versions, broker, leases, context, door, stop }
+        Self { store, keyring, versions, stops: memory, prices: Arc::default(), broker, leases, context, door, stop }
     }
 
     async fn worker(&self, stop: &CancellationToken) -> tokio::task::JoinHandle<()> {
@@ -128,6 +131,8 @@ impl Fleet {
             store: Arc::clone(&self.store),
             keyring: Arc::clone(&self.keyring),
             versions: Arc::clone(&self.versions),
+            stops: Arc::clone(&self.stops),
+            prices: Arc::clone(&self.prices),
             broker: self.broker.clone(),
             leases: self.leases.clone(),
             context: self.context.clone(),

@@ -3,6 +3,7 @@
 
 mod abuse;
 mod approvals;
+mod costs;
 mod dead_letters;
 mod doors;
 mod failures;

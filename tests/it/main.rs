@@ -10,6 +10,8 @@ mod checkpoints_contract;
 mod cli;
 mod context_contract;
 mod core;
+mod costs_contract;
+mod deploy;
 mod fairness;
 mod fleet;
 mod fuzz;

@@ -5,7 +5,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use riskfleet::adapters::postgres::{self, PostgresStore};
 use riskfleet::adapters::sqlite::SqliteStore;
 use riskfleet::domain::approval::{Powers, Verdict};
-use riskfleet::domain::audit::{check, check_stored, sha256};
+use riskfleet::domain::audit::{Versions, check, check_stored, sha256};
+use riskfleet::domain::cost::Charge;
 use riskfleet::domain::partition::partition_of;
 use riskfleet::domain::{
     AuditBody, ChainHead, CorrelationId, Epoch, Event, EventId, IdempotencyKey, PartitionId, Snapshot, Stream,
@@ -115,30 +116,33 @@ impl Office {
     /// An event of a type, decided by the machine at a moment.
     pub(crate) async fn decided(&self, tenant: &str, event_type: &str, at: DateTime<Utc>) -> EventId {
         let event = self.accept(tenant, event_type).await;
-        let (decision, _) = run(&event, &Snapshot::default(), &Policy::baseline(), at, &|| Duration::ZERO);
-        let (text, partition) = (decision.canonical(), partition_of(&event.body.tenant_id, PARTITIONS));
-        let chain = (event.body.tenant_id.clone(), Stream::Workflow);
-        let resource = ("event", event.id.to_string());
-        let audit = AuditBody {
-            event_id: Some(event.id),
-            event_sha256: Some(hex::encode(sha256(&event.body.canonical()))),
-            decision_sha256: Some(hex::encode(sha256(&text))),
-            ..AuditBody::new(chain, at, format!("worker:{WORKER}"), "decision_made", resource)
-        };
-        let disposition =
-            Disposition::Decided { outcome: decision.outcome, decision: Bytes::from(text), timings: vec![1; 6] };
-        let tenant = event.body.tenant_id;
-        let item = NewDisposition { event: event.id, tenant, partition, disposition, audit };
-        let epochs = self.epochs.iter().copied().filter(|(p, _)| *p == partition).collect();
-        let id = Uuid::from_u128(event.id.0.as_u128() + 1);
-        let batch = CommitBatch { id, worker: WORKER, at, epochs, items: vec![item] };
-        let committed = self.lane.lock().await.commit_batch(&batch).await;
-        assert_eq!(committed.expect("commits"), [Committed::Written]);
-        self.store.settle_outbox(&[id]).await.expect("settles");
+        let item = disposition(&event, at, None, Charge::default());
+        assert_eq!(self.commit(vec![item], at, 0).await, [Committed::Written]);
         event.id
     }
 
-    async fn accept(&self, tenant: &str, event_type: &str) -> Event {
+    /// An event decided by a model at a moment, and what that cost.
+    pub(crate) async fn charged(&self, tenant: &str, at: DateTime<Utc>, model: &str, charge: Charge) -> EventId {
+        let event = self.accept(tenant, PLAIN).await;
+        let item = disposition(&event, at, Some(model), charge);
+        assert_eq!(self.commit(vec![item], at, 0).await, [Committed::Written]);
+        event.id
+    }
+
+    /// Commits under the epochs that are held, or `late` claims before them.
+    pub(crate) async fn commit(&self, items: Vec<NewDisposition>, at: DateTime<Utc>, late: i64) -> Vec<Committed> {
+        let named = |p: PartitionId| items.iter().any(|item| item.partition == p);
+        let held = self.epochs.iter().filter(|(p, _)| named(*p));
+        let epochs = held.map(|(p, epoch)| (*p, Epoch(epoch.0 - late))).collect();
+        let id = Uuid::new_v4();
+        let batch = CommitBatch { id, worker: WORKER, at, epochs, items };
+        let committed = self.lane.lock().await.commit_batch(&batch).await.expect("commits");
+        self.store.settle_outbox(&[id]).await.expect("settles");
+        committed
+    }
+
+    /// An event that is accepted and not decided.
+    pub(crate) async fn accept(&self, tenant: &str, event_type: &str) -> Event {
         let n = self.serial.fetch_add(1, Ordering::SeqCst);
         let text = format!(r#"{{"kind":"risk","version":"1","tenant_id":"{tenant}","event_type":"{event_type}"}}"#);
         let body = parse::event(text.as_bytes(), parse::Given::default()).expect("valid").body;
@@ -222,6 +226,25 @@ impl Office {
     pub(crate) fn names_tenants(&self) -> bool {
         matches!(self.place, Place::Schema { .. })
     }
+}
+
+/// The machine's decision on an event, by a model where one is named in its record.
+pub(crate) fn disposition(event: &Event, at: DateTime<Utc>, model: Option<&str>, charge: Charge) -> NewDisposition {
+    let decision = run(event, &Snapshot::default(), &Policy::baseline(), at, &|| Duration::ZERO).decision;
+    let (text, partition) = (decision.canonical(), partition_of(&event.body.tenant_id, PARTITIONS));
+    let chain = (event.body.tenant_id.clone(), Stream::Workflow);
+    let resource = ("event", event.id.to_string());
+    let versions = |model: &str| Versions { policy: "baseline@1".into(), model: model.into(), prompt: 1 };
+    let audit = AuditBody {
+        event_id: Some(event.id),
+        versions: model.map(versions),
+        event_sha256: Some(hex::encode(sha256(&event.body.canonical()))),
+        decision_sha256: Some(hex::encode(sha256(&text))),
+        ..AuditBody::new(chain, at, format!("worker:{WORKER}"), "decision_made", resource)
+    };
+    let (outcome, decision, timings) = (decision.outcome, Bytes::from(text), vec![1; 6]);
+    let disposition = Disposition::Decided { outcome, decision, timings, charge };
+    NewDisposition { event: event.id, tenant: event.body.tenant_id.clone(), partition, disposition, audit }
 }
 
 impl Drop for Office {

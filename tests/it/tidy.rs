@@ -1,9 +1,8 @@
 //! Tests: the project against its own rules. Layers, sizes, headers, clocks, and what is written
-//! down about settings and servers.
+//! down about settings.
 
 mod source;
 
-use std::collections::BTreeSet;
 use std::process::Command;
 
 use source::{Source, line_of, root, sources};
@@ -179,54 +178,6 @@ fn the_readme_names_every_setting() {
     let wrong: Vec<String> =
         riskfleet::config::settings().iter().map(riskfleet::config::Setting::variable).filter(|v| !row(v)).collect();
     assert_none(&wrong, "README.md has a table row for every setting");
-}
-
-#[test]
-fn deployments_use_settings_and_programs_that_exist() {
-    let known: BTreeSet<String> =
-        riskfleet::config::settings().iter().flat_map(|s| [s.variable(), format!("{}_FILE", s.variable())]).collect();
-    let mut wrong = Vec::new();
-    for path in ["docker-compose.yml", "Dockerfile"] {
-        let text = read(path);
-        assert!(!text.contains('\t'), "{path} has tabs");
-        for (at, _) in text.match_indices("RISKFLEET_") {
-            let name: String =
-                text[at..].chars().take_while(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || *c == '_').collect();
-            if !known.contains(&name) {
-                wrong.push(format!("{path}:{} {name} is no setting", line_of(&text, at)));
-            }
-        }
-    }
-    let (compose, manifest) = (read("docker-compose.yml"), read("Cargo.toml"));
-    for program in ["riskfleet", "riskfleet-ingest", "riskfleet-worker", "riskfleet-console"] {
-        assert!(manifest.contains(&format!("name = \"{program}\"")), "Cargo.toml has the program {program}");
-        assert!(compose.contains(program), "docker-compose.yml runs {program}");
-    }
-    for service in ["postgres", "rabbitmq", "redis", "migrate", "ingest", "worker", "console", "prometheus"] {
-        assert!(compose.contains(&format!("\n  {service}:\n")), "docker-compose.yml has the service {service}");
-    }
-    for job in ["worker", "ingest", "console"] {
-        assert!(read("deploy/prometheus.yml").contains(&format!("names: [{job}]")), "Prometheus finds every {job}");
-    }
-    assert_none(&wrong, "deployments set only what exists");
-}
-
-#[test]
-fn alerts_ask_for_metrics_that_exist() {
-    let names = read("src/telemetry/names.rs");
-    let known: BTreeSet<&str> = names.split('"').filter(|part| part.starts_with("riskfleet_")).collect();
-    let rules = read("deploy/alerts.yml");
-    let mut wrong = Vec::new();
-    for (at, _) in rules.match_indices("riskfleet_") {
-        let name: String = rules[at..].chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
-        let family = ["_bucket", "_sum", "_count"].into_iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
-        if !known.contains(family) {
-            wrong.push(format!("deploy/alerts.yml:{} {name} is no metric", line_of(&rules, at)));
-        }
-    }
-    assert!(read("deploy/prometheus.yml").contains("/etc/prometheus/alerts.yml"), "Prometheus reads the rules");
-    assert!(read("docker-compose.yml").contains("./deploy/alerts.yml:/etc/prometheus/alerts.yml:ro"), "and finds them");
-    assert_none(&wrong, "a rule over a metric that nobody writes never fires");
 }
 
 #[test]

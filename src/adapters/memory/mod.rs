@@ -3,6 +3,7 @@
 
 pub mod broker;
 pub mod context;
+mod costs;
 pub mod leases;
 mod queries;
 mod queue;

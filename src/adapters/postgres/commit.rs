@@ -12,7 +12,9 @@ use super::fence::{epoch_of, fence};
 use super::read::{dead_body, outcome_number};
 use super::{mark, retries};
 use crate::crypto::HeadCache;
+use crate::domain::retention::Day;
 use crate::domain::{AuditRecord, ChainHead, Outcome, TenantId};
+use crate::ports::costs::rolled_up;
 use crate::ports::store::{
     CommitBatch, Committed, Disposition, Lane, Mark, MarkBatch, NewDisposition, RetryBatch, StoreError,
 };
@@ -169,10 +171,11 @@ async fn read_heads(
 
 const WRITE: &str = "
 WITH disposed AS (
-    INSERT INTO decisions (event_id, tenant_id, outcome, epoch, worker_id, at, body, timings)
-    SELECT u.event_id, u.tenant_id, u.outcome, u.epoch, $1, $2, u.body, u.timings
-    FROM unnest($3::uuid[], $4::text[], $5::smallint[], $6::bigint[], $7::bytea[], $8::bytea[])
-        AS u (event_id, tenant_id, outcome, epoch, body, timings)
+    INSERT INTO decisions (event_id, tenant_id, outcome, epoch, worker_id, at, body, timings, tokens, cost_micros)
+    SELECT u.event_id, u.tenant_id, u.outcome, u.epoch, $1, $2, u.body, u.timings, u.tokens, u.cost_micros
+    FROM unnest($3::uuid[], $4::text[], $5::smallint[], $6::bigint[], $7::bytea[], $8::bytea[], $18::bigint[],
+                $19::bigint[])
+        AS u (event_id, tenant_id, outcome, epoch, body, timings, tokens, cost_micros)
 ), chained AS (
     INSERT INTO audit (tenant_id, stream, seq, prev_hash, hash, body)
     SELECT u.tenant_id, 0, u.seq, u.prev_hash, u.hash, u.body
@@ -183,6 +186,13 @@ WITH disposed AS (
     SELECT u.event_id, u.tenant_id, $2 FROM unnest($14::uuid[], $15::text[]) AS u (event_id, tenant_id)
 ), noted AS (
     INSERT INTO outbox (id, kind, n, events) SELECT $16, 1, cardinality($17::uuid[]), $17 WHERE cardinality($17) > 0
+), rolled_up AS (
+    INSERT INTO costs AS c (tenant_id, day, model, decisions, tokens, cost_micros)
+    SELECT u.tenant_id, $20, u.model, u.decisions, u.tokens, u.cost_micros
+    FROM unnest($21::text[], $22::text[], $23::bigint[], $24::bigint[], $25::bigint[])
+        AS u (tenant_id, model, decisions, tokens, cost_micros)
+    ON CONFLICT (tenant_id, day, model) DO UPDATE SET decisions = c.decisions + excluded.decisions,
+        tokens = c.tokens + excluded.tokens, cost_micros = c.cost_micros + excluded.cost_micros
 ), tried AS (
     DELETE FROM retries WHERE event_id = ANY($3) RETURNING event_id, due_at
 )
@@ -203,6 +213,7 @@ async fn write(
     let decided: Vec<Uuid> =
         kept.iter().filter(|i| matches!(i.disposition, Disposition::Decided { .. })).map(|i| i.event.0).collect();
     let rows = Rows::of(batch, kept);
+    let sums = rolled_up(kept.iter().copied());
     let waited: Vec<Uuid> = sqlx::query_scalar(WRITE)
         .bind(batch.worker.0)
         .bind(batch.at)
@@ -221,6 +232,14 @@ async fn write(
         .bind(escalated.iter().map(|i| i.tenant.as_str()).collect::<Vec<_>>())
         .bind(batch.id)
         .bind(decided)
+        .bind(rows.tokens)
+        .bind(rows.costs)
+        .bind(Day::at(batch.at).date())
+        .bind(sums.keys().map(|(tenant, _)| tenant.as_str()).collect::<Vec<_>>())
+        .bind(sums.keys().map(|(_, model)| *model).collect::<Vec<_>>())
+        .bind(sums.values().map(|spent| spent.decisions).collect::<Vec<_>>())
+        .bind(sums.values().map(|spent| spent.tokens).collect::<Vec<_>>())
+        .bind(sums.values().map(|spent| spent.cost.get()).collect::<Vec<_>>())
         .fetch_all(tx)
         .await
         .map_err(failed)?;
@@ -239,6 +258,8 @@ struct Rows<'a> {
     epochs: Vec<i64>,
     bodies: Vec<Vec<u8>>,
     timings: Vec<Vec<u8>>,
+    tokens: Vec<Option<i64>>,
+    costs: Vec<Option<i64>>,
 }
 
 impl<'a> Rows<'a> {
@@ -251,6 +272,8 @@ impl<'a> Rows<'a> {
             epochs: Vec::with_capacity(n),
             bodies: Vec::with_capacity(n),
             timings: Vec::with_capacity(n),
+            tokens: Vec::with_capacity(n),
+            costs: Vec::with_capacity(n),
         };
         for item in kept {
             rows.ids.push(item.event.0);
@@ -262,6 +285,9 @@ impl<'a> Rows<'a> {
                 Disposition::Dead { class, error, attempts } => (dead_body(*class, error, *attempts), &[][..]),
             };
             rows.bodies.push(body);
+            let charge = item.charge().map(|(_, charge)| charge).unwrap_or_default();
+            rows.tokens.push(Some(i64::from(charge.tokens)).filter(|tokens| *tokens > 0));
+            rows.costs.push(Some(charge.cost.get()).filter(|micros| *micros > 0));
             rows.timings.push(timings.iter().flat_map(|t| t.to_le_bytes()).collect());
         }
         rows

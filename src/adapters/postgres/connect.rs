@@ -106,6 +106,9 @@ pub(super) const MARK_LOCK: i32 = MOVER_LOCK + 1;
 /// The advisory lock of "only one migrates".
 pub(super) const MIGRATE_LOCK: i32 = MARK_LOCK + 1;
 
+/// The advisory lock of "only one sets a budget": they are counted under it.
+pub(super) const BUDGETS_LOCK: i32 = MIGRATE_LOCK + 1;
+
 /// The advisory lock of a tenant's control chain: the negative numbers. Two tenants may share one,
 /// and then only wait for each other.
 pub(super) fn control_lock(tenant: &TenantId) -> i32 {

@@ -9,7 +9,7 @@ use super::{rights, roles};
 use crate::ports::StoreError;
 
 /// The schema's migrations, embedded; versions rise by one.
-const MIGRATIONS: [(i64, &str, &str); 10] = [
+const MIGRATIONS: [(i64, &str, &str); 11] = [
     (1, "core", include_str!("../../../migrations/postgres/0001_core.sql")),
     (2, "retries", include_str!("../../../migrations/postgres/0002_retries.sql")),
     (3, "identity", include_str!("../../../migrations/postgres/0003_identity.sql")),
@@ -19,6 +19,7 @@ const MIGRATIONS: [(i64, &str, &str); 10] = [
     (8, "checkpoints", include_str!("../../../migrations/postgres/0008_checkpoints.sql")),
     (9, "isolation", include_str!("../../../migrations/postgres/0009_isolation.sql")),
     (10, "vault", include_str!("../../../migrations/postgres/0010_vault.sql")),
+    (11, "costs", include_str!("../../../migrations/postgres/0011_costs.sql")),
     (12, "load", include_str!("../../../migrations/postgres/0012_load.sql")),
 ];
 

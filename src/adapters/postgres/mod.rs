@@ -16,11 +16,13 @@
 
 mod accept;
 mod approvals;
+mod budgets;
 mod checkpoints;
 mod checkup;
 mod commit;
 mod connect;
 mod control;
+mod costs;
 mod dead;
 mod fence;
 mod fleet;

@@ -10,6 +10,7 @@ use super::connect::{corrupt, failed};
 use super::scope::ask;
 use super::store::PostgresStore;
 use super::{approvals, dead, outbox, retries};
+use crate::domain::cost::{Charge, Micros};
 use crate::domain::{
     AuditBody, AuditRecord, CorrelationId, Epoch, EventId, FailureClass, Outcome, PartitionId, Scope, Status, Stream,
     TenantId, WorkerId,
@@ -175,7 +176,7 @@ async fn record(connection: &mut PgConnection, of: Scope, id: EventId) -> Result
                 d.outcome, d.epoch, d.worker_id, d.at, d.body, d.timings,
                 a.opened_at, v.verdict, v.decided_at, v.decided_by, v.reason,
                 r.attempts, r.due_at, r.class, r.error, r.worker_id,
-                a.level, a.claimed_by, a.claimed_until
+                a.level, a.claimed_by, a.claimed_until, d.tokens, d.cost_micros
          FROM events e LEFT JOIN decisions d ON d.event_id = $1 LEFT JOIN approvals a ON a.event_id = $1
               LEFT JOIN verdicts v ON v.event_id = $1 LEFT JOIN retries r ON r.event_id = $1
          WHERE e.event_id = $1 AND ($2::text IS NULL OR e.tenant_id = $2)",
@@ -209,7 +210,7 @@ fn end(row: &PgRow) -> Result<Option<End>, StoreError> {
     } else {
         let timings: Vec<u8> = row.try_get(10).map_err(failed)?;
         let timings = timings.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect();
-        Disposition::Decided { outcome: outcome(number)?, decision: body.into(), timings }
+        Disposition::Decided { outcome: outcome(number)?, decision: body.into(), timings, charge: charge(row)? }
     };
     Ok(Some(End {
         disposition,
@@ -217,6 +218,13 @@ fn end(row: &PgRow) -> Result<Option<End>, StoreError> {
         worker: WorkerId(row.try_get(7).map_err(failed)?),
         at: row.try_get(8).map_err(failed)?,
     }))
+}
+
+fn charge(row: &PgRow) -> Result<Charge, StoreError> {
+    let (tokens, micros): (Option<i64>, Option<i64>) =
+        (row.try_get("tokens").map_err(failed)?, row.try_get("cost_micros").map_err(failed)?);
+    let tokens = u32::try_from(tokens.unwrap_or(0)).map_err(|e| corrupt("tokens", e))?;
+    Ok(Charge { tokens, cost: Micros::new(micros.unwrap_or(0)) })
 }
 
 fn approval(row: &PgRow) -> Result<Option<Approval>, StoreError> {

@@ -30,7 +30,7 @@ const fn grants(table: &'static str, api: &'static str, worker: &'static str, re
 }
 
 /// THE table: role by role what each needs, and no more.
-const GRANTS: [Grants; 28] = [
+const GRANTS: [Grants; 30] = [
     // Never changed once written. A dead letter that is replayed loses its row by `reopen_dead`.
     grants("events", "S", "SI", "S"),
     grants("decisions", "S", "SI", "S"),
@@ -58,6 +58,8 @@ const GRANTS: [Grants; 28] = [
     grants("activations", "SIU", "SIU", "S"),
     grants("activation_clock", "", "SU", "S"),
     grants("tenants", "S", "SIU", "S"),
+    grants("costs", "S", "SIU", "S"),
+    grants("budgets", "S", "SIUD", "S"),
     grants("day_tenants", "", "SIUD", "SIUD"),
     grants("expired_days", "S", "S", "S"),
     // The fleet's own; `fleet` holds the secret of the packs.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::db::{Db, Sync, failure};
 use super::rows::{self, event_id, get, hash, id_list, number, tenant};
-use super::{Inner, ledger, outbox, retries};
+use super::{Inner, costs, ledger, outbox, retries};
 use crate::crypto::HeadCache;
 use crate::domain::{AuditRecord, ChainHead, Epoch, EventId, FailureClass, Outcome, PartitionId, Stream, TenantId};
 use crate::ports::StoreError;
@@ -192,11 +192,13 @@ async fn insert(
     lines: &[AuditRecord],
 ) -> Result<(), StoreError> {
     let at = rows::millis(batch.at);
-    let decisions = "INSERT INTO decisions (event, at, epoch, worker, outcome, class, attempts, timings, body)";
-    rows::insert(conn, decisions, 9, written, |q, item| {
+    let decisions = "INSERT INTO decisions (event, at, epoch, worker, outcome, class, attempts, timings, body, tokens,
+                     cost_micros)";
+    rows::insert(conn, decisions, 11, written, |q, item| {
         let q = q.bind(item.event.0).bind(at).bind(held[&item.partition].0).bind(batch.worker.0);
-        match &item.disposition {
-            Disposition::Decided { outcome, decision, timings } => q
+        let charge = item.charge().map(|(_, charge)| charge).unwrap_or_default();
+        let q = match &item.disposition {
+            Disposition::Decided { outcome, decision, timings, charge: _ } => q
                 .bind(number(&Outcome::ALL, outcome))
                 .bind(None::<i64>)
                 .bind(None::<i64>)
@@ -208,10 +210,13 @@ async fn insert(
                 .bind(*attempts)
                 .bind(Vec::new())
                 .bind(error.as_bytes()),
-        }
+        };
+        let micros = charge.cost.get();
+        q.bind(Some(charge.tokens).filter(|tokens| *tokens > 0)).bind(Some(micros).filter(|micros| *micros > 0))
     })
     .await?;
     insert_lines(conn, lines).await?;
+    costs::roll_up(conn, batch, written).await?;
     let asked =
         |i: &&&NewDisposition| matches!(i.disposition, Disposition::Decided { outcome: Outcome::RequireApproval, .. });
     let escalated: Vec<EventId> = written.iter().filter(asked).map(|i| i.event).collect();

@@ -11,7 +11,7 @@ use crate::ports::StoreError;
 use crate::ports::store::FleetConstants;
 
 /// The schema's migrations, embedded; versions rise by one.
-const MIGRATIONS: [(i64, &str, &str); 9] = [
+const MIGRATIONS: [(i64, &str, &str); 10] = [
     (1, "store", include_str!("../../../migrations/sqlite/0001_store.sql")),
     (2, "retries", include_str!("../../../migrations/sqlite/0002_retries.sql")),
     (3, "identity", include_str!("../../../migrations/sqlite/0003_identity.sql")),
@@ -20,6 +20,7 @@ const MIGRATIONS: [(i64, &str, &str); 9] = [
     (7, "retention", include_str!("../../../migrations/sqlite/0007_retention.sql")),
     (8, "checkpoints", include_str!("../../../migrations/sqlite/0008_checkpoints.sql")),
     (10, "vault", include_str!("../../../migrations/sqlite/0010_vault.sql")),
+    (11, "costs", include_str!("../../../migrations/sqlite/0011_costs.sql")),
     (12, "load", include_str!("../../../migrations/sqlite/0012_load.sql")),
 ];
 

@@ -9,9 +9,11 @@
 mod accept;
 mod approvals;
 mod audit;
+mod budgets;
 mod checkpoints;
 mod checkup;
 mod commit;
+mod costs;
 mod db;
 mod dead;
 mod fleet;

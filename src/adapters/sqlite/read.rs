@@ -5,6 +5,7 @@ use sqlx::{AssertSqlSafe, SqliteConnection};
 use super::db::{Db, failure};
 use super::rows::{self, EVENT, STANDING, event_id, get, id_list, moment, numbered, parsed, stored_event, tenant};
 use super::{Bytes, approvals, dead, outbox, retries};
+use crate::domain::cost::{Charge, Micros};
 use crate::domain::{CorrelationId, Epoch, EventId, FailureClass, Outcome, PartitionId, Scope, TenantId, WorkerId};
 use crate::ports::StoreError;
 use crate::ports::store::{Disposition, End, EventFilter, EventRecord, EventSummary, StoredEvent};
@@ -76,7 +77,8 @@ pub(super) async fn event(db: &Db, scope: &Scope, id: EventId) -> Result<Option<
 }
 
 async fn end(conn: &mut SqliteConnection, id: EventId) -> Result<Option<End>, StoreError> {
-    let sql = "SELECT outcome, class, attempts, timings, body, at, worker, epoch FROM decisions WHERE event = ?";
+    let sql = "SELECT outcome, class, attempts, timings, body, at, worker, epoch, tokens, cost_micros
+               FROM decisions WHERE event = ?";
     let row = sqlx::query(sql).bind(id.0).fetch_optional(conn).await.map_err(failure)?;
     let Some(row) = row else { return Ok(None) };
     let body: Vec<u8> = get(&row, 4)?;
@@ -85,6 +87,10 @@ async fn end(conn: &mut SqliteConnection, id: EventId) -> Result<Option<End>, St
             outcome: numbered(&Outcome::ALL, outcome)?,
             decision: body.into(),
             timings: timings(get(&row, 3)?),
+            charge: Charge {
+                tokens: get::<Option<u32>>(&row, 8)?.unwrap_or(0),
+                cost: Micros::new(get::<Option<i64>>(&row, 9)?.unwrap_or(0)),
+            },
         },
         (None, Some(class)) => Disposition::Dead {
             class: numbered(&FailureClass::ALL, class)?,

@@ -109,7 +109,7 @@ pub(super) async fn list_keys(
 }
 
 /// The tenant of somebody who is no operator: never none, which would be everybody's.
-fn own(caller: &Caller, said: Option<TenantId>) -> Result<Option<TenantId>, Problem> {
+pub(super) fn own(caller: &Caller, said: Option<TenantId>) -> Result<Option<TenantId>, Problem> {
     let own = caller.tenant.clone().ok_or_else(|| Problem::from(crate::domain::Invalid::TenantMissing))?;
     match said {
         Some(said) if said != own => {

@@ -15,7 +15,12 @@ mod approvals_list;
 mod audit_checkpoints;
 mod audit_list;
 mod audit_public_key;
+mod budget;
+mod budget_remove;
+mod budget_set;
+mod budgets_list;
 mod change;
+mod costs_get;
 mod dead_letter_discard;
 mod dead_letter_get;
 mod dead_letter_replay;
@@ -106,6 +111,10 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(tenant_erase::erase_tenant))
         .routes(routes!(vault_rewrap::rewrap_vault))
         .routes(routes!(retention_sweep::sweep_retention))
+        .routes(routes!(costs_get::get_costs))
+        .routes(routes!(budgets_list::list_budgets))
+        .routes(routes!(budget_set::set_budget))
+        .routes(routes!(budget_remove::remove_budget))
         .routes(routes!(keys_list::list_keys, keys_create::create_key))
         .routes(routes!(key_revoke::revoke_key))
         .merge(versions::routes())

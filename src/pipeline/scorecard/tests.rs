@@ -37,7 +37,7 @@ const EXAMPLE: &str = r#"{"kind":"scorecard","base":30,"min":0,"max":100,"charac
 #[test]
 fn points_are_added_and_each_that_was_given_is_a_reason() {
     let card = Scorecard::parse(EXAMPLE.as_bytes()).expect("whole");
-    let many = Snapshot { subject_24h: Some(Subject24h { count: 12, ..Subject24h::default() }), unavailable: false };
+    let many = Snapshot { subject_24h: Some(Subject24h { count: 12, ..Subject24h::default() }), ..Snapshot::default() };
     let cases = [
         (json!({}), Snapshot::default(), 35.0, vec!["fraud@2/amount"]),
         (json!({"amount": 9_999}), Snapshot::default(), 30.0, vec![]),

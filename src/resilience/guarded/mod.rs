@@ -18,12 +18,14 @@
 mod broker;
 mod context;
 mod leases;
+mod stops;
 mod store;
 mod versions;
 
 pub use broker::GuardedBroker;
 pub use context::GuardedContext;
 pub use leases::GuardedLeases;
+pub use stops::GuardedStops;
 pub use store::GuardedStore;
 pub use versions::GuardedVersions;
 

@@ -19,7 +19,7 @@ const TEXT: &str = r#"{"text":"Frau Meier rief an"}"#;
 
 impl Office {
     /// The API over it.
-    fn api(&self, auth: Authenticator) -> Api {
+    pub(super) fn api(&self, auth: Authenticator) -> Api {
         let (intake, unused) = (Arc::new(FakeIntake::default()), Arc::new(FakeStore::default()));
         let mut state = state(self.store.clone(), auth, LIMITS, Vec::new());
         state.registry = self.registry.clone();

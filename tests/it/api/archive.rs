@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use riskfleet::adapters::sqlite::SqliteStore;
 use riskfleet::api::{ApiState, Authenticator};
 use riskfleet::domain::audit::sha256;
+use riskfleet::domain::cost::Charge;
 use riskfleet::domain::partition::partition_of;
 use riskfleet::domain::{
     AuditBody, CorrelationId, Epoch, EventId, IdempotencyKey, Outcome, PartitionId, Stream, TenantId, WorkerId, time,
@@ -125,7 +126,12 @@ impl Archive {
                 ("event", event.id.to_string()),
             )
         };
-        let disposition = Disposition::Decided { outcome: Outcome::Approved, decision: text.into(), timings: vec![1] };
+        let disposition = Disposition::Decided {
+            outcome: Outcome::Approved,
+            decision: text.into(),
+            timings: vec![1],
+            charge: Charge::default(),
+        };
         let (tenant, partition) = (event.tenant.clone(), event.partition);
         let items = vec![NewDisposition { event: event.id, tenant, partition, disposition, audit }];
         let epochs = self.epochs.iter().copied().filter(|(p, _)| *p == partition).collect();

@@ -32,6 +32,13 @@ fn token_with(name: &str, value: Value) -> String {
     signed(&changed, Algorithm::HS256, SECRET)
 }
 
+/// A token of somebody who runs the fleet and is of no tenant.
+pub(super) fn operator_token() -> String {
+    let mut claims = claims(&["OPERATOR"]);
+    claims.as_object_mut().expect("an object").remove("tenant_id");
+    signed(&claims, Algorithm::HS256, SECRET)
+}
+
 /// A token that names no roles: a producer's.
 pub(super) fn producer_token() -> String {
     token_with("roles", Value::Null)

@@ -106,6 +106,10 @@ async fn the_document_is_served_and_names_every_route() {
         "/v1/audit/checkpoints",
         "/v1/audit/public-key",
         "/v1/compliance",
+        "/v1/costs",
+        "/v1/costs/budgets",
+        "/v1/costs/budgets/{id}",
+        "/v1/costs/budgets/{id}/remove",
         "/v1/dead-letters",
         "/v1/dead-letters/{id}",
         "/v1/dead-letters/{id}/discard",
@@ -171,6 +175,7 @@ fn each_plane_documents_what_it_answers_and_nothing_else() {
         "/v1/vault",
         "/v1/models",
         "/v1/prompts",
+        "/v1/costs",
     ];
     let governs = |path: &String| governing.iter().any(|begin| path.starts_with(begin));
     assert!(!producers.iter().any(governs));

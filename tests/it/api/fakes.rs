@@ -10,11 +10,12 @@ use riskfleet::domain::checkpoint::{Anchor, Checkpoint, NotedHead, Signed};
 use riskfleet::domain::retention::{Day, DayFacts};
 use riskfleet::domain::version::{Artifact, NewVersion, Ruling, Version, VersionKey, VersionRef};
 use riskfleet::domain::{
-    ApiKey, AuditBody, AuditRecord, Epoch, EventId, KeyId, Outcome, PartitionId, Scope, Status, Stream, TenantId,
-    WorkerId, time,
+    ApiKey, AuditBody, AuditRecord, BudgetState, BudgetTerms, Epoch, EventId, KeyId, Month, Outcome, PartitionId,
+    Scope, Status, Stream, TenantId, WorkerId, time,
 };
 use riskfleet::ports::approvals::{Acted, ApprovalAct, ApprovalCounts, ApprovalFilter, ApprovalLine};
 use riskfleet::ports::checkpoints::{Appended, KeptCheckpoint, Pruned};
+use riskfleet::ports::costs::{BudgetAct, BudgetUse, CostFilter, CostReport, Stop};
 use riskfleet::ports::intake::{Candidate, Intake, IntakeError, Receipt, Taken};
 use riskfleet::ports::keys::{KeyAct, KeyFilter};
 use riskfleet::ports::retention::DropAct;
@@ -26,7 +27,7 @@ use riskfleet::ports::store::{
 use riskfleet::ports::tenants::{Tenant, TenantAct};
 use riskfleet::ports::versions::{Act, Activation, StoredVersion, VersionFilter};
 use riskfleet::ports::{ActiveVersions, Approvals, Clock, Entropy, Retention, Tenants, Versions};
-use riskfleet::ports::{Checkpoints, Keys};
+use riskfleet::ports::{Checkpoints, Costs, Keys, Stops};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -257,6 +258,32 @@ impl Retention for FakeRegistry {
     }
 
     async fn finish_drops(&self) -> Result<u64, StoreError> {
+        not_governed()
+    }
+}
+
+#[async_trait]
+impl Stops for FakeRegistry {
+    async fn stops(&self, _: Month, _: Option<&TenantId>, _: u32) -> Result<Vec<Stop>, StoreError> {
+        not_governed()
+    }
+}
+
+#[async_trait]
+impl Costs for FakeRegistry {
+    async fn costs(&self, _: &Scope, _: &CostFilter) -> Result<CostReport, StoreError> {
+        not_governed()
+    }
+
+    async fn budgets(&self, _: &Scope, _: Month, _: Option<&TenantId>, _: u32) -> Result<Vec<BudgetUse>, StoreError> {
+        not_governed()
+    }
+
+    async fn set_budget(&self, _: &TenantId, _: Option<&BudgetTerms>, _: &AuditBody) -> Result<BudgetAct, StoreError> {
+        not_governed()
+    }
+
+    async fn note_budget(&self, _: &TenantId, _: Month, _: BudgetState, _: &AuditBody) -> Result<bool, StoreError> {
         not_governed()
     }
 }

@@ -143,7 +143,7 @@ fn filled(path: &str, things: &Things) -> (String, bool) {
         Some("dead-letters") => Some(things.dead.as_str()),
         Some("keys") => Some(things.key.as_str()),
         Some("approvals") => Some(&*things.escalated),
-        Some("tenants") if path.contains('{') => Some(things.tenant),
+        Some("tenants" | "costs") if path.contains('{') => Some(things.tenant),
         // Each has one version of each kind, under its own name.
         Some("models" | "prompts") => Some(things.tenant),
         _ => None,

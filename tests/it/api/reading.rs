@@ -3,6 +3,7 @@
 use super::{Api, LIMITS};
 use axum::http::StatusCode;
 use riskfleet::api::{Authenticator, Probe, ops_router};
+use riskfleet::domain::cost::Charge;
 use riskfleet::domain::{
     CorrelationId, Epoch, Event, EventId, FailureClass, Outcome, PartitionId, Snapshot, WorkerId, parse, time,
 };
@@ -46,10 +47,15 @@ fn decided(n: u8, event: &str) -> EventRecord {
     let body = parse::event(event.as_bytes(), parse::Given::default()).expect("valid").body;
     let event = Event { id: record.event.id, correlation_id: record.event.correlation_id.clone(), body };
     let now = time::from_millis(BORN_MS + 30);
-    let (decision, _) = run(&event, &Snapshot::default(), &Policy::baseline(), now, &|| Duration::ZERO);
+    let decision = run(&event, &Snapshot::default(), &Policy::baseline(), now, &|| Duration::ZERO).decision;
     let timings = (1..=6).collect();
     let outcome = decision.outcome;
-    record.end = end(Disposition::Decided { outcome, decision: decision.canonical().into(), timings });
+    record.end = end(Disposition::Decided {
+        outcome,
+        decision: decision.canonical().into(),
+        timings,
+        charge: Charge::default(),
+    });
     record.unpublished.clear();
     record
 }

@@ -9,6 +9,7 @@ use riskfleet::adapters::memory::store::MemoryStore;
 use riskfleet::cli::args::{Audit, Cli, Command};
 use riskfleet::cli::{AuditSources, Exit, Screen, audit_list, audit_verify, run};
 use riskfleet::domain::audit::sha256;
+use riskfleet::domain::cost::Charge;
 use riskfleet::domain::partition::partition_of;
 use riskfleet::domain::{
     AuditBody, CorrelationId, Epoch, Event, EventBody, EventId, IdempotencyKey, Outcome, PartitionId, Scope, Snapshot,
@@ -210,7 +211,7 @@ impl Fleet {
     /// Decides an event 7 ms after its accept, and publishes everything of it when told so.
     pub(super) async fn decide(&mut self, event: &Event, published: bool) {
         let at = event.id.created_at() + TimeDelta::milliseconds(7);
-        let (decision, _) = pipeline::run(event, &Snapshot::default(), &Policy::baseline(), at, &|| Duration::ZERO);
+        let decision = pipeline::run(event, &Snapshot::default(), &Policy::baseline(), at, &|| Duration::ZERO).decision;
         let text = decision.canonical();
         let partition = partition_of(&event.body.tenant_id, PARTITIONS);
         let item = NewDisposition {
@@ -222,6 +223,7 @@ impl Fleet {
                 outcome: decision.outcome,
                 decision: text.into(),
                 timings: vec![1, 2, 3, 4, 5, 6],
+                charge: Charge::default(),
             },
         };
         let id = Uuid::from_u128(event.id.0.as_u128() + 1);

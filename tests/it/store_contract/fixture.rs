@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use riskfleet::adapters::{memory, postgres, sqlite};
 use riskfleet::domain::audit::{check, sha256};
+use riskfleet::domain::cost::{Charge, Micros};
 use riskfleet::domain::partition::partition_of;
 use riskfleet::domain::retention::Day;
 use riskfleet::domain::{
@@ -134,8 +135,18 @@ pub(super) fn tenant(n: usize) -> TenantId {
 pub(super) fn decided(event: &NewEvent, outcome: Outcome) -> NewDisposition {
     let decision = format!(r#"{{"event":"{}","outcome":"{outcome:?}","note":"Größe ✓"}}"#, event.id);
     let audit = audit(event, Some(outcome.as_str()), Some(hex::encode(sha256(decision.as_bytes()))));
-    let disposition = Disposition::Decided { outcome, decision: decision.into(), timings: vec![1, 70_000, u32::MAX] };
+    let charge = charge(event);
+    let timings = vec![1, 70_000, u32::MAX];
+    let disposition = Disposition::Decided { outcome, decision: decision.into(), timings, charge };
     NewDisposition { event: event.id, tenant: event.tenant.clone(), partition: event.partition, disposition, audit }
+}
+
+/// What a decision costs in these tests: of every second one nothing.
+pub(super) fn charge(event: &NewEvent) -> Charge {
+    match event.id.0.as_bytes()[15] % 2 {
+        0 => Charge::default(),
+        _ => Charge { tokens: 1_200, cost: Micros::new(2_400) },
+    }
 }
 
 pub(super) fn approved(event: &NewEvent) -> NewDisposition {

@@ -179,6 +179,8 @@ const RIGHTS: &str = "
     audit SI SI SI rls
     audit_anchors S SI SI rls
     audit_checkpoints - SI S
+    budgets S SIUD S rls
+    costs S SIU S rls
     data_keys - SIU S rls
     day_tenants - SIUD SIUD rls
     dead_history SI SI S rls

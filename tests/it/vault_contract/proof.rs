@@ -92,6 +92,8 @@ impl Fleet {
             // A process of its own.
             keyring: keyring(self.store.clone()),
             versions: self.store.clone(),
+            stops: self.store.clone(),
+            prices: Arc::default(),
             broker: self.broker.clone(),
             leases: Arc::new(MemoryLeases::new(LeaseTtls::default(), clock.clone())),
             context: Arc::new(MemoryContext::new(ContextLimits::default())),
