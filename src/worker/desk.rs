@@ -80,10 +80,10 @@ impl Desk {
         let clock = &self.shared.parts.clock;
         let stopwatch = || clock.elapsed();
         let (bench, in_force) = (self.bench(&stopwatch), self.shared.models.current());
-        let (traces, stopped) = (&self.shared.parts.traces, self.shared.stopped.current());
+        let (stopped, traces) = (self.shared.stopped.current(), &self.shared.parts.traces);
         for (ready, mut context) in given.into_iter().zip(contexts) {
-            let began = traces.moment();
             context.budget_exhausted = stopped.contains(&ready.event.body.tenant_id);
+            let began = traces.moment();
             match bench.decide(&ready, &context, in_force.of(&ready.event.body.tenant_id)) {
                 Ok(Decided { disposition, told }) => {
                     prepared.spans.decided(traces, began, &disposition);

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::Shared;
 use super::desk::Texts;
 use super::lane::ById;
-use super::traced::{self, Told};
+use super::traced::{self, TracedCommit};
 use crate::domain::{Decision, EventId, PartitionId, TenantId};
 use crate::ports::broker::ReplyMessage;
 use crate::ports::store::{CommitBatch, Committed, Disposition, NewDisposition};
@@ -26,7 +26,7 @@ pub(super) struct Finished {
     done: Vec<Done>,
     items: ById,
     /// The commits of its traced events, on which their outcomes hang.
-    traced: Vec<Told>,
+    traced: Vec<TracedCommit>,
 }
 
 struct Done {
@@ -54,7 +54,7 @@ impl Finished {
     }
 
     /// Tells of the outcomes of these, too.
-    pub(super) fn traced(self, traced: Vec<Told>) -> Self {
+    pub(super) fn traced(self, traced: Vec<TracedCommit>) -> Self {
         Self { traced, ..self }
     }
 

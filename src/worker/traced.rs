@@ -79,7 +79,7 @@ impl Spans {
 }
 
 /// A commit of a traced decision.
-pub(super) struct Told {
+pub(super) struct TracedCommit {
     event: EventId,
     outcome: Outcome,
     commit: TraceContext,
@@ -91,7 +91,7 @@ pub(super) fn committed(
     began: Duration,
     (batch, verdicts): (&CommitBatch, &[Committed]),
     items: &ById,
-) -> Vec<Told> {
+) -> Vec<TracedCommit> {
     if !traces.on() {
         return Vec::new();
     }
@@ -106,7 +106,7 @@ pub(super) fn committed(
             .with(keys::VERDICT, verdict_text(*verdict));
         traces.record(of_the_store(traces, span, "commit", batch.items.len(), item.event, &item.disposition));
         if let (Disposition::Decided { outcome, .. }, Committed::Written) = (&item.disposition, verdict) {
-            told.push(Told { event: item.event, outcome: *outcome, commit });
+            told.push(TracedCommit { event: item.event, outcome: *outcome, commit });
         }
     }
     told
@@ -132,8 +132,8 @@ pub(super) fn postponed(traces: &Traces, began: Duration, batch: &RetryBatch, it
 }
 
 /// Records the publication of outcomes, from `began` until now.
-pub(super) fn published(traces: &Traces, began: Duration, told: &[Told], confirmed: bool) {
-    for Told { event, outcome, commit } in told {
+pub(super) fn published(traces: &Traces, began: Duration, told: &[TracedCommit], confirmed: bool) {
+    for TracedCommit { event, outcome, commit } in told {
         let span = Span::new("outcome", Kind::Producer, traces.below(*commit), (began, traces.moment()))
             .under(commit.span)
             .with(keys::EVENT, event.to_string())

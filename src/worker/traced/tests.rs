@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::DateTime;
 
 use super::*;
-use crate::domain::{AuditBody, FailureClass, PartitionId, Stream, TenantId, WorkerId};
+use crate::domain::{AuditBody, Charge, FailureClass, PartitionId, Stream, TenantId, WorkerId};
 use crate::lifecycle::{SystemClock, SystemEntropy};
 use crate::ports::broker::{Route, Traffic};
 use crate::ports::{Ack, BrokerError};
@@ -76,7 +76,7 @@ fn decided() -> Disposition {
         outcome: Outcome::Approved,
         decision: bytes::Bytes::new(),
         timings: vec![5; 6],
-        charge: crate::domain::cost::Charge::default(),
+        charge: Charge::default(),
     }
 }
 
