@@ -29,6 +29,7 @@ pub(crate) struct Fleet {
     dir: PathBuf,
     pool: PgPool,
     http: reqwest::Client,
+    own: Vec<(&'static str, String)>,
     ingests: Vec<Member>,
     workers: Vec<Member>,
 }
@@ -51,15 +52,20 @@ pub(crate) struct Drained {
 }
 
 impl Fleet {
-    /// Migrates a namespace of its own and starts the members; returns when all partitions have an
-    /// owner.
-    pub(crate) async fn start(servers: &Servers, options: &Options) -> anyhow::Result<Self> {
+    /// Migrates a namespace of its own and starts the members, with these settings of their own; returns
+    /// when all partitions have an owner.
+    pub(crate) async fn start(
+        servers: &Servers,
+        options: &Options,
+        own: &[(&'static str, String)],
+    ) -> anyhow::Result<Self> {
         let namespace = format!("load_{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
         let dir = std::env::temp_dir().join(format!("riskfleet-{namespace}"));
         std::fs::create_dir_all(&dir)?;
         let pool = PgPoolOptions::new().max_connections(1).connect(&servers.database).await?;
         let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
-        let mut fleet = Self { namespace, dir, pool, http, ingests: Vec::new(), workers: Vec::new() };
+        let mut fleet =
+            Self { namespace, dir, pool, http, own: own.to_vec(), ingests: Vec::new(), workers: Vec::new() };
         let migrated = fleet.command("riskfleet", servers)?.arg("migrate").output()?;
         ensure!(migrated.status.success(), "failed to migrate: {}", String::from_utf8_lossy(&migrated.stderr));
         for n in 1..=options.ingests {
@@ -86,6 +92,7 @@ impl Fleet {
             .env("RISKFLEET_NAMESPACE", &self.namespace)
             .env("RISKFLEET_AUTH", "off")
             .env("RISKFLEET_MASTER_KEY", "4d".repeat(32))
+            .envs(self.own.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         if std::env::var_os("RISKFLEET_LOG").is_none() {
             command.env("RISKFLEET_LOG", "warn");
@@ -129,7 +136,7 @@ impl Fleet {
 
     /// The metrics of all members, one text after the other. A member that does not answer is left
     /// out: its end is told elsewhere.
-    async fn scrape(&self) -> Scrape {
+    pub(crate) async fn scrape(&self) -> Scrape {
         let mut scrape = Scrape::default();
         for member in self.ingests.iter().chain(&self.workers) {
             if let Ok(answer) = self.http.get(format!("http://{}/metrics", member.addr)).send().await
@@ -168,6 +175,11 @@ impl Fleet {
             accept_batch: scrape.mean("riskfleet_accept_batch_events"),
             commit_batch: scrape.mean("riskfleet_commit_batch_events"),
         })
+    }
+
+    /// Where every member listens.
+    pub(crate) fn addrs(&self) -> Vec<SocketAddr> {
+        self.ingests.iter().chain(&self.workers).map(|member| member.addr).collect()
     }
 
     /// Where the ingests listen.

@@ -13,6 +13,7 @@ mod pace;
 mod report;
 mod scrape;
 mod servers;
+mod traces;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -29,7 +30,7 @@ use servers::Servers;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "riskfleet-load", version)]
 struct Options {
-    /// What to measure instead of a fleet.
+    /// What to measure instead of one fleet.
     #[command(subcommand)]
     instead: Option<Instead>,
     /// Events a second.
@@ -70,11 +71,13 @@ struct Options {
     redis_url: Option<String>,
 }
 
-/// What is measured without a fleet.
+/// What is measured otherwise.
 #[derive(Debug, Clone, clap::Subcommand)]
 enum Instead {
     /// Make an export of the audit, verify it by the clock, and tamper with copies of it
     Audit(audit::Audit),
+    /// Put the same load on fleets that nobody looks at, and that collectors and scrapers of every manner do
+    Traces(traces::Compare),
 }
 
 /// No run sends more than this.
@@ -100,6 +103,7 @@ async fn main() -> ExitCode {
 async fn measured(options: &Options) -> anyhow::Result<bool> {
     match options.instead.clone() {
         Some(Instead::Audit(audit)) => tokio::task::spawn_blocking(move || audit::run(&audit)).await?,
+        Some(Instead::Traces(compare)) => traces::run(&compare, options).await,
         None => run(options).await,
     }
 }
@@ -112,7 +116,7 @@ async fn run(options: &Options) -> anyhow::Result<bool> {
     // The only one that installs a provider: it cannot be there before.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let servers = Servers::start(options).context("failed to start the servers")?;
-    let mut fleet = Fleet::start(&servers, options).await.context("failed to start the fleet")?;
+    let mut fleet = Fleet::start(&servers, options, &[]).await.context("failed to start the fleet")?;
     let report = measure(&mut fleet, &servers, options).await;
     fleet.stop().await;
     if !servers.private {

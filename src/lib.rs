@@ -36,6 +36,9 @@
 //! Which model scores is not on this way: a worker looks for what was made active ([`ports::ActiveVersions`])
 //! and has it at hand.
 //!
+//! A traced event leaves a span at each of them, all under its producer's `traceparent`, which the pack
+//! carries on ([`telemetry::traces`]); being traced changes nothing of its way.
+//!
 //! What a crash leaves between two hops is found again: outbox rows by whoever sees them stand,
 //! unacknowledged packs by the broker, and everything else by refill, which publishes the pending
 //! events above the mark W that no queue holds any more.
@@ -65,6 +68,8 @@
 //!   a [`domain::Scope`], and goes by `adapters/postgres/scope.rs`;
 //! * **a kind of model**: a variant of [`pipeline::Scorer`] and its reader, by the `kind` of the content;
 //! * **a command**: arguments in [`cli::args`], a file beside it;
+//! * **a span**: in `traced` of its role, out of what is known there anyway; never with what an event
+//!   says, since spans leave the fleet ([`telemetry::traces::keys`]);
 //! * **a setting**: a row in [`config::settings`], and its row in the README (a test compares).
 
 pub mod adapters;

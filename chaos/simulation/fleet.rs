@@ -166,6 +166,7 @@ async fn run_worker(fleet: Arc<Fleet>, crew: Crew) {
         context: Arc::new(SimContext(Arc::clone(process))),
         clock: process.clock.clone(),
         entropy: process.entropy.clone(),
+        traces: riskfleet::telemetry::Traces::off(),
     };
     while !crew.stop.is_cancelled() {
         let ended = match Worker::new(parts.clone(), fleet.plan.worker_limits.clone()).await {
@@ -190,6 +191,7 @@ async fn run_ingest(fleet: Arc<Fleet>, crew: Crew) {
         meter: Arc::new(LocalRate::new(RateLimits::a_second(1, 0), 100, process.clock.clone())),
         clock: process.clock.clone(),
         entropy: process.entropy.clone(),
+        traces: riskfleet::telemetry::Traces::off(),
         limits: fleet.plan.ingest_limits.clone(),
     };
     while !crew.stop.is_cancelled() {
@@ -202,6 +204,7 @@ async fn run_ingest(fleet: Arc<Fleet>, crew: Crew) {
                     keyring: Arc::clone(&parts.keyring),
                     entropy: Arc::clone(&parts.entropy),
                     auth: riskfleet::ingest::anybody(),
+                    traces: riskfleet::telemetry::Traces::off(),
                     event_bytes_max: 65_536,
                     prefetch: 20,
                 };

@@ -34,6 +34,7 @@ mod schemas;
 mod submit;
 mod tenant_context;
 mod timeline_get;
+mod trace;
 mod views;
 
 use axum::extract::FromRef;
@@ -56,7 +57,7 @@ use crate::crypto::Keyring;
 use crate::domain::ApprovalRules;
 use crate::lifecycle::{SystemClock, SystemEntropy};
 use crate::ports::{Clock, Entropy, EventStore, Intake, Registry};
-use crate::telemetry::Prometheus;
+use crate::telemetry::{Prometheus, Traces};
 
 pub use auth::Authenticator;
 pub use health::Probe;
@@ -131,6 +132,8 @@ pub struct ApiState {
     pub prometheus: Prometheus,
     /// Where refusals of known callers go, to be chained.
     pub refusals: Refusals,
+    /// Which requests are traced.
+    pub traces: Traces,
 }
 
 type Shared = Arc<ApiState>;
@@ -203,6 +206,7 @@ fn listener(api: &Shared, plane: Plane, routes: Router) -> Router {
         entropy: Arc::clone(&api.entropy),
         behind_proxy: api.limits.behind_proxy,
         refusals: api.refusals.clone(),
+        traces: api.traces.clone(),
     };
     let paces = Arc::new(Paces::new(&api.limits, &api.clock));
     let bounds = guard::Bounds::new(api.limits.requests_max, api.limits.request_timeout);
@@ -222,7 +226,9 @@ pub fn ops_router(probes: Vec<Probe>, prometheus: Prometheus) -> Router {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     // Nobody is authenticated here, so nobody is refused.
     let (refusals, _) = Refusals::new(Arc::clone(&clock));
-    let observer = Observer { https: false, clock, entropy: Arc::new(SystemEntropy), behind_proxy: false, refusals };
+    let entropy = Arc::new(SystemEntropy);
+    let traces = Traces::off();
+    let observer = Observer { https: false, clock, entropy, behind_proxy: false, refusals, traces };
     observed(with_fallbacks(ops(Probes::new(probes), Scrape { prometheus, api: None })), observer)
 }
 

@@ -18,10 +18,11 @@ use std::time::Duration;
 use super::auth::{Caller, Credential};
 use super::problem::{Problem, ProblemType, Refused};
 use super::refusals::Refusals;
+use super::trace::{RequestTrace, Told};
 use crate::domain::{CorrelationId, TenantId};
 use crate::lifecycle::Peer;
 use crate::ports::{Clock, Entropy};
-use crate::telemetry::{Happened, names, tenants};
+use crate::telemetry::{Happened, Traces, names, tenants};
 
 /// The header that carries a correlation id, in and out.
 pub(super) const CORRELATION_HEADER: HeaderName = HeaderName::from_static("x-correlation-id");
@@ -56,6 +57,8 @@ pub(super) struct Observer {
     pub(super) behind_proxy: bool,
     /// Where refusals of known callers go.
     pub(super) refusals: Refusals,
+    /// Which requests are traced.
+    pub(super) traces: Traces,
 }
 
 /// What is known of a request besides its words.
@@ -65,6 +68,8 @@ pub(super) struct RequestContext {
     pub(super) correlation_id: CorrelationId,
     /// Whose connection it came by; behind a proxy, whose the proxy says it is.
     pub(super) address: Option<IpAddr>,
+    /// Its trace, where it has one.
+    pub(super) trace: RequestTrace,
     tenant: Arc<OnceLock<TenantId>>,
     caller: Arc<OnceLock<SeenCaller>>,
 }
@@ -89,6 +94,7 @@ impl RequestContext {
 
     /// Notes who calls, for the log line and for the record of a refusal; never the credential itself.
     pub(super) fn note_caller(&self, caller: &Caller) {
+        self.trace.begin();
         let _ = self.caller.set(SeenCaller {
             subject: caller.subject.clone(),
             tenant: caller.tenant.clone(),
@@ -141,6 +147,15 @@ impl Drop for Line {
             |c: &SeenCaller| (c.subject.chars().take(SUBJECT_SHOWN_MAX).collect::<String>(), c.credential.as_str());
         let (subject, credential) = self.context.caller.get().map(shown).unzip();
         let correlation = self.context.correlation_id.as_str();
+        let trace = self.context.trace.id().map(tracing::field::display);
+        let told = Told {
+            method,
+            route,
+            status,
+            tenant: self.context.tenant.get(),
+            correlation: &self.context.correlation_id,
+        };
+        self.context.trace.end(&told);
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         // Probes and scrapes come every few seconds: they are of interest to whoever asks for them.
         if route.starts_with("/health") || route == "/metrics" {
@@ -149,7 +164,7 @@ impl Drop for Line {
         } else {
             tracing::info!(http.method = method, http.route = %route, http.status = status, duration.us = micros,
                 tenant.id = tenant, caller.subject = subject, caller.credential = credential,
-                correlation.id = correlation, "request");
+                correlation.id = correlation, trace.id = trace, "request");
         }
     }
 }
@@ -165,7 +180,8 @@ pub(super) async fn observe(State(observer): State<Observer>, mut request: Reque
     let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|peer| peer.0.0.ip());
     let forwarded = observer.behind_proxy.then(|| forwarded_for(request.headers())).flatten();
     let address = forwarded.or(peer);
-    let context = RequestContext { correlation_id, address, tenant: Arc::default(), caller: Arc::default() };
+    let trace = RequestTrace::of(&observer.traces, request.headers());
+    let context = RequestContext { correlation_id, address, trace, tenant: Arc::default(), caller: Arc::default() };
     let policy = if request.uri().path().starts_with("/docs") { DOCS_PAGE } else { NO_PAGE };
     let mut line = Line {
         started: observer.clock.elapsed(),

@@ -169,7 +169,7 @@ impl Posted<'_> {
         Candidate {
             key,
             correlation_id: parsed.correlation_id.unwrap_or_else(|| self.context.correlation_id.clone()),
-            traceparent: headers::traceparent(&self.headers),
+            traceparent: self.context.trace.event(),
             body: parsed.body,
             wait,
         }

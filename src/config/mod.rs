@@ -147,6 +147,14 @@ pub struct Settings {
     pub bulkhead_concurrent: usize,
     /// Calls of one dependency that wait.
     pub bulkhead_queued: usize,
+    /// The collector of traces; none: nothing is traced.
+    pub otlp_endpoint: Option<SecretString>,
+    /// Headers for it, `name=value,…`.
+    pub otlp_headers: Option<SecretString>,
+    /// Percent of the requests that are traced, where nobody has decided.
+    pub trace_sample_percent: u32,
+    /// Events traced in a second.
+    pub traces_per_s: u32,
     /// Tenants that metrics show by their names.
     pub metrics_tenants: usize,
     /// Log filter: a level, or several as `info,target=level`.

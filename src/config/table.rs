@@ -336,6 +336,30 @@ const SETTINGS: &[Setting] = &[
         "calls of a dependency that wait for these; beyond it they are refused",
     ),
     setting(
+        "otlp_endpoint",
+        Kind::Url(&["http://", "https://"]),
+        None,
+        "the collector that traces are sent to (OTLP over HTTP), as http://collector:4318; not set: nothing is traced",
+    ),
+    setting(
+        "otlp_headers",
+        Kind::Secret(3),
+        None,
+        "headers for the collector, as name=value,name2=value2: authorization=Bearer …",
+    ),
+    setting(
+        "trace_sample_percent",
+        Kind::Whole(0, 100),
+        Some("1"),
+        "percent of the requests that are traced, where the producer's traceparent does not say",
+    ),
+    setting(
+        "traces_per_s",
+        Kind::Whole(1, 10_000),
+        Some("100"),
+        "events a second that are traced at most, half of them because a producer's traceparent asks for it",
+    ),
+    setting(
         "metrics_tenants",
         Kind::Whole(0, 1_000),
         Some("50"),

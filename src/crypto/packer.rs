@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use super::envelope::is_sealed;
 use super::seal::PackSeal;
 use crate::domain::pack::{PACK_FORMAT, Pack, PackedEvent};
-use crate::domain::{CorrelationId, EventId, PartitionId, TenantId};
+use crate::domain::{CorrelationId, EventId, PartitionId, TenantId, TraceContext};
 use crate::ports::store::StoredEvent;
 use crate::ports::{PackMessage, Route, Traffic};
 
@@ -29,8 +29,8 @@ pub struct Packable<'a> {
     pub correlation_id: &'a CorrelationId,
     /// The queue of the process that waits for the decision.
     pub reply_to: Option<&'a str>,
-    /// W3C trace context of the request.
-    pub traceparent: Option<&'a str>,
+    /// The span that publishes it, where it is traced.
+    pub traceparent: Option<TraceContext>,
     /// As it is stored.
     pub body: &'a Bytes,
 }
@@ -134,7 +134,7 @@ impl Packer {
             id: event.id,
             correlation_id: (sealed.is_some() || text.is_some()).then(|| event.correlation_id.clone()),
             reply_to: event.reply_to.map(str::to_owned),
-            traceparent: event.traceparent.map(str::to_owned),
+            traceparent: event.traceparent,
             tenant: sealed.is_some().then(|| event.tenant.clone()),
             sealed,
             event: text,

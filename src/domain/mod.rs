@@ -31,6 +31,7 @@ pub mod scaling;
 pub mod scope;
 pub mod status;
 pub mod time;
+pub mod trace;
 pub mod version;
 
 pub use approval::{ApprovalRules, Verdict};
@@ -48,3 +49,4 @@ pub use load::WorkerLoad;
 pub use role::{Permission, Role};
 pub use scope::Scope;
 pub use status::Status;
+pub use trace::{SpanId, TraceContext, TraceId};

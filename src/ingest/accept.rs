@@ -11,6 +11,7 @@ use super::Parts;
 use super::clock::StoreClock;
 use super::publish::{Fresh, Publisher};
 use super::queue::{AcceptQueue, Submission};
+use super::traced::{self, Accepting};
 use super::waiters::Waiters;
 use crate::crypto::{DataKey, Key, Place};
 use crate::domain::audit::sha256;
@@ -57,6 +58,7 @@ impl Accept {
             Err(e) => {
                 let away = IntakeError::StoreAway { retry_after: retry_after(&e, candidates.len()) };
                 for submission in gathered {
+                    traced::not_accepted(&self.parts.traces, &submission);
                     // A caller that has gone away needs no answer.
                     _ = submission.answer.send(Err(away.clone()));
                 }
@@ -130,9 +132,11 @@ impl Accept {
     /// Answers first, publishes behind: what is stored is accepted.
     fn answer(&self, gathered: Vec<Submission>, stored: Stored) {
         let mut fresh = Vec::with_capacity(stored.rows.len());
+        let mut accepting = Accepting::of(&self.parts.traces, stored.rows.len());
         let mut rows = stored.rows.into_iter();
         for submission in gathered {
-            let Submission { tenant: _, candidates, traffic, answer, room } = submission;
+            let Submission { tenant: _, candidates, traffic, answer, room, admitted } = submission;
+            accepting.admitted = admitted;
             let mut taken = Vec::with_capacity(candidates.len());
             for (candidate, row) in candidates.into_iter().zip(rows.by_ref()) {
                 let Some((event, verdict)) = row else {
@@ -142,12 +146,13 @@ impl Accept {
                     continue;
                 };
                 taken.push(taken_as(&event, &verdict));
+                let trace = accepting.accepted(candidate.traceparent, &event, &verdict);
                 match verdict {
                     Accepted::Fresh => {
                         counter!(names::EVENTS_ACCEPTED, "kind" => candidate.body.kind.as_str()).increment(1);
                         tenants().count(&event.tenant, Happened::Accepted);
                         let reply_to = if candidate.wait { self.waiters.queue() } else { None };
-                        fresh.push(Fresh { event, traffic, reply_to, traceparent: candidate.traceparent });
+                        fresh.push(Fresh { event, traffic, reply_to, trace });
                     }
                     Accepted::Replayed { .. } | Accepted::Conflict { .. } => {
                         counter!(names::EVENTS_REPLAYED)

@@ -30,7 +30,7 @@ use crate::domain::{EventId, Scope};
 use crate::ports::intake::{Candidate, Intake, IntakeError, Taken};
 use crate::ports::{EventStore, Pace, Traffic};
 use crate::resilience::BulkheadRules;
-use crate::telemetry::names;
+use crate::telemetry::{Traces, names};
 
 /// The bounds of ingest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +78,7 @@ pub struct Door {
     queue: Arc<AcceptQueue>,
     waiters: Arc<Waiters>,
     unpublished: Arc<Unpublished>,
+    traces: Traces,
     stop: CancellationToken,
 }
 
@@ -96,8 +97,8 @@ impl Door {
         let rooms = Rooms::new(limits.queue_events, limits.tenant_events);
         let compartments = Compartments::new(limits.tenant_calls);
         let (store, keyring) = (Arc::clone(&parts.store), Arc::clone(&parts.keyring));
-        let unpublished = Arc::default();
-        Arc::new(Self { store, keyring, limits, compartments, rooms, pacer, queue, waiters, unpublished, stop })
+        let (unpublished, traces) = (Arc::default(), parts.traces.clone());
+        Arc::new(Self { store, keyring, limits, compartments, rooms, pacer, queue, waiters, unpublished, traces, stop })
     }
 
     /// The same door for who can't be told to come again.
@@ -160,7 +161,7 @@ impl Door {
             let later = rest.split_off(rest.len().min(self.limits.batch_max));
             let (answer, answered) = oneshot::channel();
             let (tenant, room) = (share.tenant.clone(), room.split(rest.len()));
-            parts.push(Submission { tenant, candidates: rest, traffic, answer, room });
+            parts.push(Submission { tenant, candidates: rest, traffic, answer, room, admitted: self.traces.moment() });
             waiting.push(answered);
             rest = later;
         }

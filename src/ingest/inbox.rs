@@ -10,14 +10,16 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::traced;
 use crate::crypto::Keyring;
 use crate::domain::parse::{self, Given};
-use crate::domain::{CorrelationId, IdempotencyKey, Invalid, TenantId, cloudevents};
+use crate::domain::{CorrelationId, IdempotencyKey, Invalid, TenantId, TraceContext, cloudevents};
 use crate::ports::broker::InboxDelivery;
 use crate::ports::intake::{Candidate, Intake, IntakeError, Taken};
 use crate::ports::{Broker, Entropy, EventStore};
 use crate::resilience::Backoff;
-use crate::telemetry::names;
+use crate::telemetry::traces::Root;
+use crate::telemetry::{Traces, names};
 
 /// What a message shows of its sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +69,8 @@ pub struct Inbox {
     pub entropy: Arc<dyn Entropy>,
     /// Whose message it is.
     pub auth: InboxAuth,
+    /// Which messages are traced.
+    pub traces: Traces,
     /// The largest event, in bytes.
     pub event_bytes_max: usize,
     /// Unacknowledged messages at most.
@@ -92,9 +96,18 @@ pub async fn consume_inbox(inbox: Inbox, stop: CancellationToken) {
 /// Messages of one batch that share their fate.
 enum Work {
     /// Events of one tenant.
-    Take(Vec<InboxDelivery>, Vec<Candidate>),
+    Take(Vec<Letter>, Vec<Candidate>),
     /// What can't be taken, and why.
     Park(InboxDelivery, String),
+}
+
+/// A message that can be taken.
+struct Letter {
+    delivery: InboxDelivery,
+    /// Its span, where it is traced.
+    root: Option<Root>,
+    /// When it came, for its span.
+    since: Duration,
 }
 
 impl Inbox {
@@ -133,19 +146,22 @@ impl Inbox {
     /// Splits a batch by tenant. None when stopped before every sender was known.
     async fn sort(&self, batch: impl Iterator<Item = InboxDelivery>, stop: &CancellationToken) -> Option<Vec<Work>> {
         let (mut works, mut tenants) = (Vec::new(), BTreeMap::new());
+        let since = self.traces.moment();
         for delivery in batch {
             let tenant = self.tenant(&delivery, stop).await?;
             match tenant.and_then(|tenant| self.read(&delivery, tenant.as_ref())) {
-                Ok(candidate) => {
+                Ok(mut candidate) => {
+                    let root = self.traces.begin(delivery.traceparent.as_deref().and_then(TraceContext::parse));
+                    candidate.traceparent = root.map(|root| root.context);
                     let tenant = candidate.body.tenant_id.clone();
-                    let (deliveries, candidates): &mut (Vec<_>, Vec<_>) = tenants.entry(tenant).or_default();
-                    deliveries.push(delivery);
+                    let (letters, candidates): &mut (Vec<_>, Vec<_>) = tenants.entry(tenant).or_default();
+                    letters.push(Letter { delivery, root, since });
                     candidates.push(candidate);
                 }
                 Err(reason) => works.push(Work::Park(delivery, reason)),
             }
         }
-        works.extend(tenants.into_values().map(|(deliveries, candidates)| Work::Take(deliveries, candidates)));
+        works.extend(tenants.into_values().map(|(letters, candidates)| Work::Take(letters, candidates)));
         Some(works)
     }
 
@@ -170,14 +186,17 @@ impl Inbox {
 
     /// False when a message could neither be taken nor parked.
     async fn work(&self, work: Work, stop: &CancellationToken) -> bool {
-        let (deliveries, candidates) = match work {
+        let (letters, candidates) = match work {
             Work::Park(delivery, reason) => return self.park(&delivery, &reason).await,
-            Work::Take(deliveries, candidates) => (deliveries, candidates),
+            Work::Take(letters, candidates) => (letters, candidates),
         };
         let Some(taken) = self.submit(candidates, stop).await else { return false };
         let mut whole = true;
-        for (delivery, taken) in deliveries.iter().zip(taken) {
-            whole &= self.finish(delivery, taken).await;
+        for (letter, taken) in letters.iter().zip(taken) {
+            if let Some(root) = &letter.root {
+                traced::taken_in(&self.traces, root, letter.since, &taken);
+            }
+            whole &= self.finish(&letter.delivery, taken).await;
         }
         whole
     }

@@ -2,7 +2,7 @@
 //!
 //! `door` admits candidates and answers: `room` bounds what waits, `pace` asks how fast tenants may
 //! go, `queue` serves them in turn; `accept` gathers what is waiting into one commit;
-//! `publish` sends packs and settles the outbox; `sweep` republishes what a crash or an absent
+//! `publish` sends packs and settles the outbox; `traced` tells of both; `sweep` republishes what a crash or an absent
 //! broker left behind; `inbox` and `file` are the doors of queue and file producers.
 //!
 //! Never decides, and never acknowledges anything before its commit.
@@ -19,6 +19,7 @@ mod publish;
 mod queue;
 mod room;
 mod sweep;
+mod traced;
 mod waiters;
 
 pub use clock::StoreClock;
@@ -31,6 +32,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::crypto::{Keyring, PackSeal, Packer};
 use crate::ports::{Broker, Clock, Entropy, EventStore, RateMeter, StoreError};
+use crate::telemetry::Traces;
 
 /// What ingest stands on.
 #[derive(Clone)]
@@ -47,6 +49,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// What is told of traced events.
+    pub traces: Traces,
     /// Its bounds.
     pub limits: IngestLimits,
 }

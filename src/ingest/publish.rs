@@ -7,12 +7,13 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::Parts;
+use super::traced::{self, Publishing};
 use crate::crypto::packer::unpaced;
 use crate::crypto::{Packable, Packer};
 use crate::mutants::{self, Mutant};
 use crate::ports::store::{NewEvent, OutboxRow, StoredEvent};
 use crate::ports::{Broker, BrokerError, EventStore, PackMessage, Traffic};
-use crate::telemetry::names;
+use crate::telemetry::{Traces, names};
 
 /// Events whose packs are on their way at once. What is beyond is left to the sweep: its row stands,
 /// at the price of the seconds until somebody looks. Counted in events, since that is what takes
@@ -30,7 +31,7 @@ pub(super) struct Fresh {
     pub(super) event: NewEvent,
     pub(super) traffic: Traffic,
     pub(super) reply_to: Option<Arc<str>>,
-    pub(super) traceparent: Option<String>,
+    pub(super) trace: Option<Publishing>,
 }
 
 /// Publishes packs.
@@ -41,13 +42,15 @@ pub(super) struct Publisher {
     bulk: Arc<Semaphore>,
     settled: mpsc::Sender<Uuid>,
     tasks: TaskTracker,
+    traces: Traces,
 }
 
 impl Publisher {
     pub(super) fn new(parts: &Parts, packer: Packer, tasks: TaskTracker) -> (Self, mpsc::Receiver<Uuid>) {
         let (settled, settling) = mpsc::channel(4 * SETTLE_MAX);
         let (normal, bulk) = (Arc::new(Semaphore::new(IN_FLIGHT)), Arc::new(Semaphore::new(BULK_IN_FLIGHT)));
-        (Self { broker: Arc::clone(&parts.broker), packer, normal, bulk, settled, tasks }, settling)
+        let (broker, traces) = (Arc::clone(&parts.broker), parts.traces.clone());
+        (Self { broker, packer, normal, bulk, settled, tasks, traces }, settling)
     }
 
     /// Publishes the fresh events of an accept, behind the caller's back.
@@ -71,9 +74,11 @@ impl Publisher {
         }
         let own = Arc::clone(self);
         self.tasks.spawn(async move {
+            let began = own.traces.moment();
             let events: Vec<Packable<'_>> = now.iter().map(packable).collect();
             let packs = own.packer.pack(&batch.to_string(), &events);
-            own.send(batch, packs, &events, left == 0).await;
+            let confirmed = own.send(batch, packs, &events, left == 0).await;
+            traced::published(&own.traces, &now, began, confirmed);
             drop(permits);
         });
     }
@@ -123,7 +128,7 @@ fn packable(fresh: &Fresh) -> Packable<'_> {
         traffic: fresh.traffic,
         correlation_id: &fresh.event.correlation_id,
         reply_to: fresh.reply_to.as_deref(),
-        traceparent: fresh.traceparent.as_deref(),
+        traceparent: fresh.trace.map(|trace| trace.context),
         body: &fresh.event.body,
     }
 }

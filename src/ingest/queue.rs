@@ -2,6 +2,7 @@
 //! rate behind the others, so that a flood waits behind itself. Its bound is the room that every submission in it holds.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +23,8 @@ pub(super) struct Submission {
     pub(super) traffic: Traffic,
     pub(super) answer: oneshot::Sender<Result<Vec<Taken>, IntakeError>>,
     pub(super) room: Room,
+    /// When it was let in, for its spans.
+    pub(super) admitted: Duration,
 }
 
 struct Waiting {

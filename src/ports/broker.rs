@@ -138,6 +138,8 @@ pub struct InboxDelivery {
     pub authorization: Option<String>,
     /// The `content_type` property.
     pub content_type: Option<String>,
+    /// The header `traceparent`.
+    pub traceparent: Option<String>,
     /// The text.
     pub body: Bytes,
     /// Its acknowledgement.

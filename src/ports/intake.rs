@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use std::time::Duration;
 
-use crate::domain::{CorrelationId, EventBody, EventId, IdempotencyKey, Status, TenantId};
+use crate::domain::{CorrelationId, EventBody, EventId, IdempotencyKey, Status, TenantId, TraceContext};
 
 /// An event that was read and is not yet accepted.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,8 +13,8 @@ pub struct Candidate {
     pub key: IdempotencyKey,
     /// Taken or made.
     pub correlation_id: CorrelationId,
-    /// W3C trace context of the request.
-    pub traceparent: Option<String>,
+    /// The span of its request, where the event is traced.
+    pub traceparent: Option<TraceContext>,
     /// The payload.
     pub body: EventBody,
     /// Whether somebody waits for the decision ([`Intake::decision`]).

@@ -176,6 +176,7 @@ fn common() {
     ];
     plain_counters(&counters);
     identity();
+    traces();
     describe_gauge!(names::BACKLOG_EVENTS, "Events without a disposition.");
     describe_gauge!(names::POSTPONED_EVENTS, "Events without a disposition that wait for a next try.");
     describe_gauge!(
@@ -231,6 +232,20 @@ fn identity() {
             counter!(names::FILE_RELOADS, "file" => file, "result" => result).absolute(0);
         }
     }
+}
+
+fn traces() {
+    describe_counter!(names::TRACE_SPANS_DROPPED, "Spans that no collector has, by reason.");
+    for reason in names::trace_drop::ALL {
+        counter!(names::TRACE_SPANS_DROPPED, "reason" => reason).absolute(0);
+    }
+    plain_counters(&[
+        (names::TRACE_SPANS_EXPORTED, "Spans that the collector has taken."),
+        (names::TRACE_EXPORT_FAILURES, "Requests to the collector that failed."),
+        (names::TRACES_LIMITED, "Events that were to be traced, and were not, because too many are."),
+    ]);
+    describe_gauge!(names::TRACE_QUEUE_SPANS, "Spans that wait for the exporter.");
+    gauge!(names::TRACE_QUEUE_SPANS).increment(0.0);
 }
 
 fn notary() {

@@ -1,4 +1,4 @@
-//! What a process tells about itself: logs on stderr, metrics for Prometheus.
+//! What a process tells about itself: logs on stderr, metrics for Prometheus, traces for a collector.
 //!
 //! Never personal data, never a secret, never a label whose values a caller chooses.
 
@@ -9,7 +9,9 @@ pub mod models;
 pub mod names;
 mod process;
 mod tenants;
+pub mod traces;
 
 pub use logs::{LogError, init_logs};
 pub use metrics::{Prometheus, Role};
 pub use tenants::{Happened, Tenants, tenants};
+pub use traces::Traces;

@@ -168,6 +168,16 @@ pub const CHECKPOINT_FAILURES: &str = "riskfleet_checkpoint_failures_total";
 pub const CHECKPOINT_AGE_SECONDS: &str = "riskfleet_checkpoint_age_seconds";
 /// Gauge: audit records that no checkpoint covers yet.
 pub const UNSIGNED_RECORDS: &str = "riskfleet_unsigned_records";
+/// Counter: spans that the collector has taken.
+pub const TRACE_SPANS_EXPORTED: &str = "riskfleet_trace_spans_exported_total";
+/// Counter, `reason` (see [`trace_drop`]): spans that it has not.
+pub const TRACE_SPANS_DROPPED: &str = "riskfleet_trace_spans_dropped_total";
+/// Counter: requests to the collector that failed.
+pub const TRACE_EXPORT_FAILURES: &str = "riskfleet_trace_export_failures_total";
+/// Counter: events that were to be traced, and were not, because too many are.
+pub const TRACES_LIMITED: &str = "riskfleet_traces_limited_total";
+/// Gauge: spans that wait for the exporter.
+pub const TRACE_QUEUE_SPANS: &str = "riskfleet_trace_queue_spans";
 /// Counter: records that the console's own verification found broken.
 pub const AUDIT_VERIFY_FAILURES: &str = "riskfleet_audit_verify_failures_total";
 /// Counter: verifications that could not be done to the end.
@@ -269,6 +279,18 @@ pub mod outbox {
     pub const VERDICT: &str = "verdict";
     /// Every value.
     pub const ALL: [&str; 3] = [ACCEPT, OUTCOME, VERDICT];
+}
+
+/// Values of the label `reason` of [`TRACE_SPANS_DROPPED`].
+pub mod trace_drop {
+    /// The queue in front of the exporter is full.
+    pub const FULL: &str = "queue_full";
+    /// The collector did not take them, however often they were sent.
+    pub const FAILED: &str = "failed";
+    /// The collector has taken the others.
+    pub const REJECTED: &str = "rejected";
+    /// Every value.
+    pub const ALL: [&str; 3] = [FULL, FAILED, REJECTED];
 }
 
 /// Values of the label `dependency`.

@@ -59,11 +59,11 @@ pub fn ingest(flags: &Flags) -> ExitCode {
 
 /// `riskfleet-worker`. `until_stdin_closes`: it also ends when nobody holds its standard input any more.
 pub fn worker(flags: &Flags, until_stdin_closes: bool) -> ExitCode {
-    program::run(&Sources::of_process(flags), Role::Worker, |settings, prometheus, stop| {
+    program::run(&Sources::of_process(flags), Role::Worker, |settings, telemetry, stop| {
         if until_stdin_closes {
             stop_at_end_of_input(stop.clone());
         }
-        servers::worker(settings, prometheus, stop)
+        servers::worker(settings, telemetry, stop)
     })
 }
 
@@ -86,7 +86,7 @@ fn up(said: Said<'_>, args: Up) -> ExitCode {
     // It goes over every other source, so that what an address needs is checked for this one.
     sources.flags.push(("http_addr".to_owned(), args.http.to_string()));
     let data = said.source.data.clone();
-    program::run(&sources, Role::All, |settings, prometheus, stop| single::up(settings, data, args, prometheus, stop))
+    program::run(&sources, Role::All, |settings, telemetry, stop| single::up(settings, data, args, telemetry, stop))
 }
 
 /// Every other command.

@@ -1,19 +1,30 @@
-//! The spine of every long-running program: settings, logs, metrics, signals, then the program.
+//! The spine of every long-running program: settings, logs, metrics, traces, signals, then the program.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::WiringError;
 use crate::config::{Settings, Sources, load};
-use crate::lifecycle::{install_crypto_provider, stop_on_signals};
-use crate::telemetry::{Prometheus, Role, init_logs, tenants};
+use crate::lifecycle::{SystemClock, SystemEntropy, install_crypto_provider, stop_on_signals};
+use crate::telemetry::{Prometheus, Role, Traces, init_logs, tenants};
+
+/// How long the end waits for a collector to take the last spans.
+const LAST_SPANS: Duration = Duration::from_secs(2);
+
+/// What a program tells about itself with.
+pub(super) struct Telemetry {
+    pub(super) prometheus: Prometheus,
+    pub(super) traces: Traces,
+}
 
 /// Runs a program until it ends or SIGTERM comes; says on standard error why it failed.
 ///
 /// Exit codes: 0 ended as asked, 1 failed, 2 wrong settings.
 pub(super) fn run<F, Fut>(sources: &Sources, role: Role, program: F) -> ExitCode
 where
-    F: FnOnce(Settings, Prometheus, CancellationToken) -> Fut,
+    F: FnOnce(Settings, Telemetry, CancellationToken) -> Fut,
     Fut: Future<Output = Result<(), WiringError>>,
 {
     install_crypto_provider();
@@ -36,7 +47,14 @@ where
         };
         tenants().show(settings.metrics_tenants);
         tokio::spawn(prometheus.clone().upkeep(stop.clone()));
-        match program(settings, prometheus, stop).await {
+        let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
+        let (traces, exporting) = match Traces::start(&settings, role, clock, entropy) {
+            Ok(started) => started,
+            Err(e) => return refuse(&WiringError::from(e), 2),
+        };
+        let ended = program(settings, Telemetry { prometheus, traces }, stop).await;
+        exporting.finish(LAST_SPANS).await;
+        match ended {
             Ok(()) => ExitCode::SUCCESS,
             Err(e @ WiringError::Settings(_)) => refuse(&e, 2),
             Err(e) => refuse(&e, 1),

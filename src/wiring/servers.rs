@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::guards::Guards;
 use super::identity::{authenticator, inbox_auth, refusals, secured};
+use super::program::Telemetry;
 use super::proof::{self, Signing};
 use super::{WiringError, probes, vault};
 use crate::adapters::postgres::{self, PostgresStore};
@@ -27,7 +28,7 @@ use crate::lifecycle::{Bounded, SystemClock, SystemEntropy, serve};
 use crate::ports::leases::LeaseTtls;
 use crate::ports::{Broker, Clock, Entropy, EventStore, RateLimits, RateMeter, Registry, StoreError};
 use crate::resilience::{Backoff, BulkheadRules, LocalRate, SharedRate};
-use crate::telemetry::{Prometheus, names};
+use crate::telemetry::{Traces, names};
 use crate::worker::{self, Worker, WorkerLimits};
 
 /// Unacknowledged inbox messages at most.
@@ -109,7 +110,11 @@ struct IngestParts {
     circuits: Vec<Probe>,
 }
 
-async fn start_ingest(settings: &Settings, stop: &CancellationToken) -> Result<IngestParts, WiringError> {
+async fn start_ingest(
+    settings: &Settings,
+    traces: Traces,
+    stop: &CancellationToken,
+) -> Result<IngestParts, WiringError> {
     let master = vault::master(settings)?;
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
@@ -132,6 +137,7 @@ async fn start_ingest(settings: &Settings, stop: &CancellationToken) -> Result<I
         meter: Arc::clone(&meter),
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
+        traces,
         limits: ingest_limits(settings),
     };
     let door = ingest::start(parts, stop, &tasks).await?;
@@ -189,11 +195,11 @@ impl IngestParts {
 /// When a setting is wrong, the store can't be used, or the address can't be listened on.
 pub(super) async fn ingest(
     settings: Settings,
-    prometheus: Prometheus,
+    telemetry: Telemetry,
     stop: CancellationToken,
 ) -> Result<(), WiringError> {
     let listener = listen(&settings, &stop).await?;
-    let parts = start_ingest(&settings, &stop).await?;
+    let parts = start_ingest(&settings, telemetry.traces.clone(), &stop).await?;
     let auth = authenticator(&settings, &parts.registry, &parts.clock, &stop)?;
     let inbox = Inbox {
         intake: parts.door.side(),
@@ -202,6 +208,7 @@ pub(super) async fn ingest(
         keyring: Arc::clone(&parts.keyring),
         entropy: Arc::clone(&parts.entropy),
         auth: inbox_auth(&settings, &auth, &parts.clock),
+        traces: telemetry.traces.clone(),
         event_bytes_max: settings.event_bytes_max,
         prefetch: INBOX_PREFETCH,
     };
@@ -222,8 +229,9 @@ pub(super) async fn ingest(
         retention_days: settings.retention_days,
         limits: Limits::from(&settings),
         probes,
-        prometheus,
+        prometheus: telemetry.prometheus,
         refusals: refusals(&parts.registry, &parts.clock, &stop),
+        traces: telemetry.traces,
     };
     let router = api::router(state, parts.door.clone());
     tracing::info!(http.addr = %settings.http_addr, "ingest is listening");
@@ -243,7 +251,7 @@ pub(super) async fn import(
     stop: CancellationToken,
 ) -> Result<Summary, WiringError> {
     options.line_max = settings.event_bytes_max;
-    let parts = start_ingest(&settings, &stop).await?;
+    let parts = start_ingest(&settings, Traces::off(), &stop).await?;
     let imported = stop.run_until_cancelled(ingest::file::import(&*parts.door.side(), options)).await;
     stop.cancel();
     parts.drain(settings.drain_timeout()).await;
@@ -258,7 +266,7 @@ pub(super) async fn import(
 /// When a setting is wrong, the store can't be used, or the address can't be listened on.
 pub(super) async fn console(
     settings: Settings,
-    prometheus: Prometheus,
+    telemetry: Telemetry,
     stop: CancellationToken,
 ) -> Result<(), WiringError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
@@ -300,8 +308,9 @@ pub(super) async fn console(
         retention_days: settings.retention_days,
         limits: Limits::from(&settings),
         probes,
-        prometheus,
+        prometheus: telemetry.prometheus,
         refusals,
+        traces: telemetry.traces,
     });
     tracing::info!(http.addr = %settings.http_addr, "the console is listening");
     let served = serve(listener, router, stop.clone(), settings.drain_timeout()).await;
@@ -332,7 +341,7 @@ async fn finish(tasks: &TaskTracker, within: Duration) {
 /// When a setting is wrong, the store can't be used, or the worker has failed.
 pub(super) async fn worker(
     settings: Settings,
-    prometheus: Prometheus,
+    telemetry: Telemetry,
     stop: CancellationToken,
 ) -> Result<(), WiringError> {
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
@@ -367,13 +376,14 @@ pub(super) async fn worker(
         context,
         clock: Arc::clone(&clock),
         entropy,
+        traces: telemetry.traces,
     };
     let worker = Worker::new(parts, worker_limits(&settings, ttls.member)).await?;
     let mut probes = vec![probes::store(&store), probes::broker(&broker, true), probes::leases(&leases)];
     probes.extend([probes::backlog(&store), probes::stages(&worker.load(), &clock)]);
     probes.extend(guards.probes());
     let serving = CancellationToken::new();
-    let router = api::ops_router(probes, prometheus);
+    let router = api::ops_router(probes, telemetry.prometheus);
     let server = tokio::spawn(serve(listener, router, serving.clone(), Duration::from_secs(1)));
     tracing::info!(worker.id = %worker.id(), http.addr = %settings.http_addr, "the worker has started");
     let result = worker.run(stop).await;

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::identity::{authenticator, refusals, secured};
+use super::program::Telemetry;
 use super::proof::{self, Signing};
 use super::servers::{approval_rules, ingest_limits, local_rate, sweeper, worker_limits};
 use super::{WiringError, contexts, demo, probes, summary, vault};
@@ -27,7 +28,7 @@ use crate::ingest::{self, Door};
 use crate::lifecycle::{SystemClock, SystemEntropy, serve};
 use crate::ports::leases::LeaseTtls;
 use crate::ports::{Broker, Clock, ContextSource, Entropy, EventStore, Leases, Registry};
-use crate::telemetry::Prometheus;
+use crate::telemetry::Traces;
 use crate::worker::{self, Worker, WorkerError};
 
 /// Where an `up` fleet lives when nothing is said.
@@ -67,7 +68,7 @@ pub(super) async fn up(
     mut settings: Settings,
     data: Option<PathBuf>,
     args: Up,
-    prometheus: Prometheus,
+    telemetry: Telemetry,
     stop: CancellationToken,
 ) -> Result<(), WiringError> {
     let data = data.unwrap_or_else(|| DEFAULT_DATA.into());
@@ -88,12 +89,12 @@ pub(super) async fn up(
     let tasks = TaskTracker::new();
     let signing = Signing::in_folder(&settings, (&data, &*entropy), (&store, &registry), &clock).await?;
     let stop_ingest = CancellationToken::new();
-    let parts = ingest_parts(&settings, (&store, &keyring, &broker), &clock, &entropy);
+    let with = (&clock, &entropy, &telemetry.traces);
+    let parts = ingest_parts(&settings, (&store, &keyring, &broker), with);
     let door = ingest::start(parts, &stop_ingest, &tasks).await?;
     let stop_workers = CancellationToken::new();
     tasks.spawn(sweeper.run(stop_ingest.clone()));
-    let workers =
-        start_workers(&settings, &args, (&sqlite, &keyring, &broker), (&clock, &entropy), &stop_workers).await?;
+    let workers = start_workers(&settings, &args, (&sqlite, &keyring, &broker), with, &stop_workers).await?;
     let state = ApiState {
         store: Arc::clone(&store),
         keyring,
@@ -106,8 +107,9 @@ pub(super) async fn up(
         retention_days: settings.retention_days,
         limits: Limits::from(&settings),
         probes: probes::of_one_process(&store, &(broker.clone() as Arc<dyn Broker>)),
-        prometheus,
+        prometheus: telemetry.prometheus,
         refusals: refusals(&registry, &clock, &stop),
+        traces: telemetry.traces,
     };
     let router = api::whole_router(state, door.clone());
     let server = tokio::spawn(serve(listener, router, stop.clone(), settings.drain_timeout()));
@@ -126,12 +128,17 @@ pub(super) async fn up(
     let worked = ended.last().await;
     // Behind the last decision: it signs that too.
     signing.end(settings.drain_timeout()).await;
-    tasks.close();
-    if tokio::time::timeout(settings.drain_timeout(), tasks.wait()).await.is_err() {
-        tracing::warn!("ended with packs on their way; the outbox keeps them");
-    }
+    last_packs(&tasks, settings.drain_timeout()).await;
     worked?;
     summary::farewell(&fleet, args.demo).await
+}
+
+/// Waits for what is on its way to the broker.
+async fn last_packs(tasks: &TaskTracker, within: Duration) {
+    tasks.close();
+    if tokio::time::timeout(within, tasks.wait()).await.is_err() {
+        tracing::warn!("ended with packs on their way; the outbox keeps them");
+    }
 }
 
 /// Starts what a console does by itself, save for the notary and the sweep.
@@ -151,8 +158,7 @@ fn govern(
 fn ingest_parts(
     settings: &Settings,
     (store, keyring, broker): (&Arc<dyn EventStore>, &Arc<Keyring>, &Arc<MemoryBroker>),
-    clock: &Arc<dyn Clock>,
-    entropy: &Arc<dyn Entropy>,
+    (clock, entropy, traces): (&Arc<dyn Clock>, &Arc<dyn Entropy>, &Traces),
 ) -> ingest::Parts {
     ingest::Parts {
         store: Arc::clone(store),
@@ -161,6 +167,7 @@ fn ingest_parts(
         meter: Arc::new(local_rate(settings, clock)),
         clock: Arc::clone(clock),
         entropy: Arc::clone(entropy),
+        traces: traces.clone(),
         limits: ingest_limits(settings),
     }
 }
@@ -222,7 +229,7 @@ async fn start_workers(
     settings: &Settings,
     args: &Up,
     (store, keyring, broker): (&Arc<SqliteStore>, &Arc<Keyring>, &Arc<MemoryBroker>),
-    (clock, entropy): (&Arc<dyn Clock>, &Arc<dyn Entropy>),
+    (clock, entropy, traces): (&Arc<dyn Clock>, &Arc<dyn Entropy>, &Traces),
     stop: &CancellationToken,
 ) -> Result<JoinSet<Result<(), WorkerError>>, WiringError> {
     let leases: Arc<dyn Leases> = Arc::new(MemoryLeases::new(LeaseTtls::default(), Arc::clone(clock)));
@@ -242,6 +249,7 @@ async fn start_workers(
             context: Arc::clone(&context),
             clock: Arc::clone(clock),
             entropy: Arc::clone(entropy),
+            traces: traces.clone(),
         };
         let mut limits = worker_limits(settings, Duration::ZERO);
         limits.turn = TURN;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use super::traced::Traced;
 use crate::domain::{EventId, PartitionId, TenantId};
 use crate::ports::Ack;
 use crate::ports::broker::{Route, Traffic};
@@ -119,6 +120,8 @@ pub(super) struct Item {
     pub(super) start: Start,
     pub(super) reply_to: Option<String>,
     pub(super) pack: Arc<PackInHand>,
+    // Its trace, where it has one.
+    pub(super) trace: Option<Box<Traced>>,
     // Room in the buffer, given back when the item leaves the lane.
     pub(super) room: Option<OwnedSemaphorePermit>,
 }
@@ -230,6 +233,7 @@ mod tests {
             start: Start::First,
             reply_to: None,
             pack: Arc::clone(&pack),
+            trace: None,
             room: None,
         };
         (0..count).map(item).collect()

@@ -9,6 +9,7 @@ use super::Shared;
 use super::buffer::{Content, Item};
 use super::decide::{Bench, Decided, Ready, Told};
 use super::lane::{store_backoff, wait_out};
+use super::traced::Spans;
 use crate::domain::context::Observation;
 use crate::domain::{EventId, Failure, FailureClass, Snapshot};
 use crate::ports::StoreError;
@@ -33,6 +34,8 @@ pub(super) struct Prepared {
     pub(super) settled: Vec<EventId>,
     /// Events on which the workflow has failed.
     pub(super) failed: Vec<Failed>,
+    /// What the traced ones among them hang on.
+    spans: Spans,
 }
 
 /// An event that could not be decided this time.
@@ -51,6 +54,7 @@ impl Desk {
         let (mut given, mut asked) = (Vec::new(), Vec::new());
         let mut seen = HashSet::with_capacity(items.len());
         let mark = self.shared.mark();
+        let mut prepared = Prepared { spans: Spans::of(items), ..Prepared::default() };
         for item in items {
             let id = item.id();
             if !seen.insert(id) {
@@ -64,8 +68,7 @@ impl Desk {
         }
         let stored = if asked.is_empty() { Vec::new() } else { self.shared.parts.store.pending_of(&asked).await? };
         let found: HashSet<EventId> = stored.iter().map(|e| e.id).collect();
-        let settled = asked.into_iter().filter(|id| !found.contains(id)).collect();
-        let mut prepared = Prepared { settled, ..Prepared::default() };
+        prepared.settled = asked.into_iter().filter(|id| !found.contains(id)).collect();
         given.extend(stored);
         let ready = self.open(given, &mut prepared).await?;
         self.run(ready, &mut prepared).await;
@@ -77,11 +80,13 @@ impl Desk {
         let clock = &self.shared.parts.clock;
         let stopwatch = || clock.elapsed();
         let (bench, in_force) = (self.bench(&stopwatch), self.shared.models.current());
-        let stopped = self.shared.stopped.current();
+        let (stopped, traces) = (self.shared.stopped.current(), &self.shared.parts.traces);
         for (ready, mut context) in given.into_iter().zip(contexts) {
             context.budget_exhausted = stopped.contains(&ready.event.body.tenant_id);
+            let began = traces.moment();
             match bench.decide(&ready, &context, in_force.of(&ready.event.body.tenant_id)) {
                 Ok(Decided { disposition, told }) => {
+                    prepared.spans.decided(traces, began, &disposition);
                     prepared.texts.insert(disposition.event, told);
                     prepared.dispositions.push(disposition);
                 }

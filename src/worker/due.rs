@@ -64,6 +64,7 @@ impl Due {
                 start: Start::Due { attempts: retry.attempts },
                 reply_to: None,
                 pack: PackInHand::new(held, 1, Arc::clone(outstanding)),
+                trace: None,
                 room: None,
             });
         }

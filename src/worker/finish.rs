@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::Shared;
 use super::desk::Texts;
 use super::lane::ById;
+use super::traced::{self, TracedCommit};
 use crate::domain::{Decision, EventId, PartitionId, TenantId};
 use crate::ports::broker::ReplyMessage;
 use crate::ports::store::{CommitBatch, Committed, Disposition, NewDisposition};
@@ -24,6 +25,8 @@ pub(super) struct Finished {
     row: Uuid,
     done: Vec<Done>,
     items: ById,
+    /// The commits of its traced events, on which their outcomes hang.
+    traced: Vec<TracedCommit>,
 }
 
 struct Done {
@@ -46,7 +49,13 @@ impl Finished {
             };
             Done { event, tenant, partition, verdict, told }
         };
-        Self { row: batch.id, done: batch.items.into_iter().zip(verdicts).map(done).collect(), items }
+        let done = batch.items.into_iter().zip(verdicts).map(done).collect();
+        Self { row: batch.id, done, items, traced: Vec::new() }
+    }
+
+    /// Tells of the outcomes of these, too.
+    pub(super) fn traced(self, traced: Vec<TracedCommit>) -> Self {
+        Self { traced, ..self }
     }
 
     /// The decisions that were written.
@@ -95,7 +104,13 @@ impl Finisher {
         self.reply(finished).await;
         let decided = finished.decided().map(|(done, decision, _)| (done.tenant.clone(), decision.clone()));
         let messages = outcome_messages(finished.row, decided);
-        if messages.is_empty() || !publish_all(&*self.shared.parts.broker, messages).await {
+        if messages.is_empty() {
+            return;
+        }
+        let began = self.shared.parts.traces.moment();
+        let confirmed = publish_all(&*self.shared.parts.broker, messages).await;
+        traced::published(&self.shared.parts.traces, began, &finished.traced, confirmed);
+        if !confirmed {
             return;
         }
         if let Err(e) = self.shared.parts.store.settle_outbox(&[finished.row]).await {

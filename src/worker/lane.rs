@@ -13,7 +13,7 @@ use super::Shared;
 use super::buffer::{Buffer, Item, Start};
 use super::desk::{Desk, Failed, Texts};
 use super::finish::{Finished, Finisher};
-use super::tally;
+use super::{tally, traced};
 use crate::domain::{Epoch, EventId, Failure, PartitionId};
 use crate::mutants::{self, Mutant};
 use crate::ports::StoreError;
@@ -63,6 +63,7 @@ impl LaneTask {
         if items.is_empty() {
             return;
         }
+        traced::handed_over(&self.shared.parts.traces, &items);
         let mut backoff = store_backoff(&self.shared);
         let prepared = loop {
             match self.desk.prepare(&mut items).await {
@@ -105,11 +106,13 @@ impl LaneTask {
                     item.pack.one_done().await;
                 }
             }
+            let began = self.shared.parts.traces.moment();
             match self.try_commit(&batch).await {
                 Ok(verdicts) => {
                     tally::committed(&self.shared, (&batch, &verdicts), texts);
+                    let told = traced::committed(&self.shared.parts.traces, began, (&batch, &verdicts), items);
                     let own = batch.items.iter().filter_map(|i| Some((i.event, items.remove(&i.event)?))).collect();
-                    self.finisher.finish(Finished::new(batch, verdicts, own, texts)).await;
+                    self.finisher.finish(Finished::new(batch, verdicts, own, texts).traced(told)).await;
                 }
                 Err(why) => {
                     let mut part = batch.items;
@@ -185,6 +188,7 @@ impl LaneTask {
             epochs: self.epochs(failed.iter().map(|f| f.stored.partition)),
             items: failed.into_iter().map(|f| self.retry(f, attempts)).collect(),
         };
+        let began = self.shared.parts.traces.moment();
         let mut backoff = store_backoff(&self.shared);
         let verdicts = loop {
             match self.lane.postpone(&batch).await {
@@ -192,6 +196,7 @@ impl LaneTask {
                 Err(e) => wait_out("put events off", &e, &mut backoff).await,
             }
         };
+        traced::postponed(&self.shared.parts.traces, began, &batch, items);
         let mut postponed = Vec::with_capacity(batch.items.len());
         for (retry, verdict) in batch.items.iter().zip(verdicts) {
             if verdict == Committed::Fenced {

@@ -5,7 +5,8 @@
 //! deliveries into events, `due` takes up what failed before; `buffer` holds them, fair between
 //! tenants; `open` opens them, `lane` decides and commits, `suspects` finds what ends workers; `finish`
 //! publishes and acknowledges; `refill` and `upkeep` bring back what was lost on the way; `models` knows
-//! by which model each tenant is decided, `budgets` who is stopped; `meters` counts what was written.
+//! by which model each tenant is decided, `budgets` who is stopped; `tally` counts what was written, and
+//! `traced` tells of traced events.
 //!
 //! # Decisions
 //! A lane takes what is there and never waits by a timer: with little traffic a batch is one event
@@ -31,6 +32,7 @@ mod queue;
 mod refill;
 mod suspects;
 mod tally;
+mod traced;
 mod upkeep;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,6 +50,7 @@ use crate::ports::store::FleetConstants;
 use crate::ports::{
     ActiveVersions, Broker, Clock, ContextSource, Entropy, EventStore, Leases, Member, Stops, StoreError,
 };
+use crate::telemetry::Traces;
 
 /// What a worker stands on.
 #[derive(Clone)]
@@ -72,6 +75,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// What is told of traced events.
+    pub traces: Traces,
 }
 
 /// The bounds of a worker.

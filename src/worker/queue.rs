@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use super::buffer::{Buffer, Content, Item, Outstanding, PackInHand, Start};
 use super::progress::Progress;
+use super::traced::Traced;
 use crate::crypto::{Opened, packer};
 use crate::domain::pack::PackedEvent;
 use crate::domain::partition::partition_of;
@@ -90,8 +91,10 @@ impl QueueFeed {
                     hand.acknowledge().await;
                 }
                 newest = pack.events.iter().map(|e| e.id).max();
-                let item =
-                    |e: &PackedEvent<'_>| self.item(self.content(e, &delivery.body), e.reply_to.clone(), start, &hand);
+                let item = |e: &PackedEvent<'_>| Item {
+                    trace: Traced::delivered(&self.shared.parts.traces, e.traceparent),
+                    ..self.item(self.content(e, &delivery.body), e.reply_to.clone(), start, &hand)
+                };
                 pack.events.iter().map(item).collect()
             }
             Opened::Forged(ids) => {
@@ -120,7 +123,7 @@ impl QueueFeed {
     }
 
     fn item(&self, content: Content, reply_to: Option<String>, start: Start, hand: &Arc<PackInHand>) -> Item {
-        Item { content, route: self.route, start, reply_to, pack: Arc::clone(hand), room: None }
+        Item { content, route: self.route, start, reply_to, pack: Arc::clone(hand), trace: None, room: None }
     }
 
     /// An event of a genuine pack is what is stored. One that travels as its id, or that this

@@ -16,6 +16,7 @@ mod reading;
 mod sending;
 mod tenants;
 pub(crate) mod tokens;
+mod traces;
 mod versions;
 mod wrong_input;
 
@@ -25,7 +26,7 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use riskfleet::api::{ApiState, Authenticator, Limits, Probe, Refusals, whole_router};
 use riskfleet::domain::ApprovalRules;
 use riskfleet::ports::{EventStore, Registry};
-use riskfleet::telemetry::{Prometheus, Role};
+use riskfleet::telemetry::{Prometheus, Role, Traces};
 use secrecy::SecretString;
 use serde_json::Value;
 use std::sync::Arc;
@@ -114,6 +115,7 @@ pub(crate) fn state(store: Arc<dyn EventStore>, auth: Authenticator, limits: Lim
         probes,
         prometheus: Prometheus::install(Role::All).expect("the first recorder of this process"),
         refusals: Refusals::new(Arc::new(FakeClock)).0,
+        traces: Traces::off(),
     }
 }
 

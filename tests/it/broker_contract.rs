@@ -310,6 +310,7 @@ async fn the_inbox_gives_what_producers_sent(bench: &dyn Bench) {
         user_id: None,
         authorization: Some("Bearer token".to_owned()),
         content_type: Some("application/json".to_owned()),
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
         body: Bytes::from_static(b"{}"),
     };
     let bare = InboxMessage { body: Bytes::from_static(b"?"), ..InboxMessage::default() };
@@ -323,6 +324,7 @@ async fn the_inbox_gives_what_producers_sent(bench: &dyn Bench) {
             user_id: got.user_id,
             authorization: got.authorization,
             content_type: got.content_type,
+            traceparent: got.traceparent,
             body: got.body,
         };
         assert_eq!(read, sent);

@@ -113,6 +113,7 @@ impl Fleet {
             meter: Arc::new(LocalRate::new(rates, 100, clock.clone())),
             clock: clock.clone(),
             entropy: Arc::new(SystemEntropy),
+            traces: riskfleet::telemetry::Traces::off(),
             limits,
         };
         let door = ingest::start(parts, &stop, &TaskTracker::new()).await.expect("the store is there");
@@ -137,6 +138,7 @@ impl Fleet {
             context: self.context.clone(),
             clock,
             entropy: Arc::new(SystemEntropy),
+            traces: riskfleet::telemetry::Traces::off(),
         };
         let limits = WorkerLimits {
             prefetch: 16,

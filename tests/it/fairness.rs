@@ -60,6 +60,7 @@ impl Bench {
             meter: Arc::new(LocalRate::new(rates, 100, clock.clone())),
             clock,
             entropy: Arc::new(SystemEntropy),
+            traces: riskfleet::telemetry::Traces::off(),
             limits: IngestLimits {
                 queue_events: 20_000,
                 tenant_events: SHARE,
@@ -235,6 +236,7 @@ fn inbox(bench: &Bench, intake: Arc<dyn Intake>) -> Inbox {
         keyring: crate::vaults::lone_keyring(),
         entropy: Arc::new(SystemEntropy),
         auth: riskfleet::ingest::anybody(),
+        traces: riskfleet::telemetry::Traces::off(),
         event_bytes_max: 10_000,
         prefetch: 100,
     }

@@ -28,6 +28,7 @@ mod store_contract;
 mod sweeper;
 mod tidy;
 mod tls;
+mod traces;
 mod vault_contract;
 mod vaults;
 mod versions_contract;

@@ -126,6 +126,7 @@ async fn ingest(
             ..IngestLimits::default()
         },
         meter: Arc::new(LocalRate::new(RateLimits::a_second(10_000, 0), 100, clock.clone())),
+        traces: riskfleet::telemetry::Traces::off(),
     };
     ingest::start(parts, stop, &TaskTracker::new()).await.expect("the store is there")
 }
@@ -181,6 +182,7 @@ async fn a_store_that_is_away_is_left_alone_and_callers_are_told_when_to_come_ag
         probes: Vec::new(),
         prometheus: Prometheus::install(Role::All).expect("the one recorder of this process"),
         refusals: Refusals::new(clock.clone()).0,
+        traces: riskfleet::telemetry::Traces::off(),
     };
     let router = router(state, door.clone());
     let event = format!("/v1/events/{}", EventId::mint(1, [9; 10]));

@@ -58,6 +58,8 @@ pub struct InboxMessage {
     pub authorization: Option<String>,
     /// The `content_type` property.
     pub content_type: Option<String>,
+    /// The header `traceparent`.
+    pub traceparent: Option<String>,
     /// The text.
     pub body: Bytes,
 }
@@ -170,6 +172,7 @@ fn inbox_delivery(taken: Taken<InboxMessage>, ack: Box<dyn Ack>) -> InboxDeliver
         user_id: message.user_id,
         authorization: message.authorization,
         content_type: message.content_type,
+        traceparent: message.traceparent,
         body: message.body,
         ack,
     }

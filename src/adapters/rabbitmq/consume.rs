@@ -127,6 +127,7 @@ pub(super) fn inbox_delivery(message: Message) -> InboxDelivery {
         user_id: text(properties.user_id()),
         authorization: header(properties, "authorization"),
         content_type: text(properties.content_type()),
+        traceparent: header(properties, "traceparent"),
         body: Bytes::from(message.data),
         ack: Box::new(RabbitAck(message.acker)),
     }

@@ -143,11 +143,13 @@ impl Bench for Server {
         if let Some(kind) = message.content_type {
             properties = properties.with_content_type(kind.into());
         }
-        if let Some(bearer) = message.authorization {
-            let mut headers = FieldTable::default();
-            headers.insert("authorization".into(), AMQPValue::LongString(bearer.into()));
-            properties = properties.with_headers(headers);
+        let mut headers = FieldTable::default();
+        for (name, value) in [("authorization", message.authorization), ("traceparent", message.traceparent)] {
+            if let Some(value) = value {
+                headers.insert(name.into(), AMQPValue::LongString(value.into()));
+            }
         }
+        properties = properties.with_headers(headers);
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let exchange = self.names.inbox().into();
         channel.basic_publish(exchange, "any".into(), options, &message.body, properties).await.expect("sent");

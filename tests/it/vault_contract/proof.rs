@@ -64,6 +64,7 @@ impl Fleet {
             meter: Arc::new(LocalRate::new(RateLimits::a_second(1_000_000, 0), 100, clock.clone())),
             clock,
             entropy: Arc::new(SystemEntropy),
+            traces: riskfleet::telemetry::Traces::off(),
             limits: IngestLimits { tenant_events: 20_000, ..IngestLimits::default() },
         };
         let door = ingest::start(parts, &stop, &TaskTracker::new()).await.expect("the store is there");
@@ -98,6 +99,7 @@ impl Fleet {
             context: Arc::new(MemoryContext::new(ContextLimits::default())),
             clock,
             entropy: Arc::new(SystemEntropy),
+            traces: riskfleet::telemetry::Traces::off(),
         };
         let turn = Duration::from_millis(50);
         let limits = WorkerLimits { settle: Duration::ZERO, turn, ..WorkerLimits::default() };
