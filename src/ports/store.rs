@@ -4,6 +4,7 @@
 //! (`tests/it/store_contract.rs`) says what each verb must do and runs on all three.
 
 mod approval;
+mod charge;
 mod death;
 mod retries;
 
@@ -15,7 +16,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::domain::audit::Hash;
-use crate::domain::cost::{Charge, UNKNOWN_MODEL};
+use crate::domain::cost::Charge;
 use crate::domain::load;
 use crate::domain::retention::{Day, Expired, ExpiredDay};
 use crate::domain::scaling::Signals;
@@ -195,15 +196,6 @@ pub struct NewDisposition {
     pub audit: AuditBody,
 }
 
-impl NewDisposition {
-    /// Where a decision stands in the roll-up of costs: the model that its audit record names, and its charge.
-    /// None for a dead letter.
-    pub fn charge(&self) -> Option<(&str, Charge)> {
-        let Disposition::Decided { charge, .. } = &self.disposition else { return None };
-        Some((self.audit.versions.as_ref().map_or(UNKNOWN_MODEL, |versions| &versions.model), *charge))
-    }
-}
-
 /// Dispositions that are committed together. `REQUIRE_APPROVAL` opens an approval request in the
 /// same transaction.
 #[derive(Debug, Clone, PartialEq)]
@@ -269,14 +261,6 @@ impl EventRecord {
         let waits = self.retry.as_ref().is_some_and(|retry| retry.due_at.is_some());
         let machine = || standing(self.end.as_ref().map(|end| &end.disposition), waits);
         verdict.map_or_else(machine, Outcome::status)
-    }
-
-    /// What its decision used and costs; nothing while there is none.
-    pub fn charge(&self) -> Charge {
-        match self.end.as_ref().map(|end| &end.disposition) {
-            Some(Disposition::Decided { charge, .. }) => *charge,
-            Some(Disposition::Dead { .. }) | None => Charge::default(),
-        }
     }
 
     /// The decision as shown, with timings and the person's verdict; none while there is none.

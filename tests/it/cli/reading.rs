@@ -202,8 +202,8 @@ async fn the_fleet_is_shown_with_its_ledger() {
     let (_, out, _) = shell(&shelf, "riskfleet fleet status").await;
     let want = format!(
         "\
-WORKER                                VERSION  STATE     PARTITIONS  SEEN
-{WORKER}  0.1.0    draining  4 (0-3)     3 s ago
+WORKER                                VERSION  STATE     PARTITIONS  DECIDED/S  P99  CPU  SEEN
+{WORKER}  0.1.0    draining  4 (0-3)             -    -    -  3 s ago
 
 PARTITION  EPOCH  BACKLOG  OWNER
 p000           1        1  {WORKER}
