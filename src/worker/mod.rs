@@ -5,7 +5,7 @@
 //! deliveries into events, `due` takes up what failed before; `buffer` holds them, fair between
 //! tenants; `open` opens them, `lane` decides and commits, `suspects` finds what ends workers; `finish`
 //! publishes and acknowledges; `refill` and `upkeep` bring back what was lost on the way; `models` knows
-//! by which model each tenant is decided, `budgets` who is stopped; `meters` counts what was written;
+//! by which model each tenant is decided, `budgets` who is stopped; `tally` counts what was written, and
 //! `traced` tells of traced events.
 //!
 //! # Decisions
