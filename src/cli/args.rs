@@ -82,7 +82,7 @@ pub enum Command {
     /// Run a whole fleet in this process: API, workers and store, no servers needed
     Up(Up),
     /// Make or bring up to date the fleet's tables
-    Migrate,
+    Migrate(Migrate),
     /// Look at the settings, the servers and the fleet, and say what hurts and what to do
     Doctor(Doctor),
     /// Send events from a file (one event, an array, or NDJSON) to a fleet's API
@@ -270,6 +270,14 @@ pub struct FleetPlan {
     #[arg(long, value_name = "WORKER")]
     pub leaving: Vec<WorkerId>,
     /// One JSON document instead of tables
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `migrate`.
+#[derive(Debug, Clone, Args)]
+pub struct Migrate {
+    /// One JSON document instead of text
     #[arg(long)]
     pub json: bool,
 }

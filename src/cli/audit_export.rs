@@ -7,6 +7,7 @@
 //! checkpoints in it, since they name the chains of all tenants; its manifest is signed all the same.
 
 use chrono::{DateTime, Utc};
+use serde_json::json;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -64,6 +65,12 @@ async fn run(args: &AuditExport, sources: &ExportSources<'_>, screen: &mut Scree
         written
     };
     let Manifest { records, checkpoints, chains, .. } = &written;
+    if args.json {
+        let (signed, chains) = (sources.key.is_some(), chains.len());
+        let said = json!({"records": records, "chains": chains, "checkpoints": checkpoints, "signed": signed});
+        writeln!(screen.err, "{said}")?;
+        return Ok(Exit::Done);
+    }
     let signed = if sources.key.is_some() { "signed" } else { "NOT signed: RISKFLEET_AUDIT_KEY is not set" };
     let said = format!("{records} records in {} chains, {checkpoints} checkpoints; {signed}", chains.len());
     // Standard output may be the export itself.

@@ -10,7 +10,7 @@ use super::{WiringError, doctor, program, proof, servers, single, supervise, vau
 use crate::adapters::sqlite::SqliteStore;
 use crate::cli::args::{
     Approvals, ApprovalsRead, Audit, AuditKeyArgs, AuditVerify, Autoscale, Cli, Command, Costs, Dlq, Doctor, Fleet,
-    Keys, Models, Prompts, Read, Source, Tenants, Up, VersionsRead,
+    Keys, Migrate, Models, Prompts, Read, Source, Tenants, Up, VersionsRead,
 };
 use crate::cli::{self, AuditSources, Exit, ExportSources, Reading, Screen};
 use crate::config::{Flags, Settings, Sources, load};
@@ -109,7 +109,7 @@ async fn dispatch(said: Said<'_>, command: Command, screen: &mut Screen<'_>) -> 
         Command::Up(args) => up(said, args),
         Command::Completions { shell } => cli::completions(shell, screen).into(),
         Command::Send(send) => cli::send(&send, screen).await.into(),
-        Command::Migrate => migrate(said, screen).await,
+        Command::Migrate(args) => migrate(said, &args, screen).await,
         Command::Doctor(args) => examine(said, &args, screen).await,
         Command::Dlq(Dlq::Change(change)) => cli::dlq_change(&change, screen).await.into(),
         Command::Tenants(Tenants::Change(change)) => cli::tenants_change(&change, screen).await.into(),
@@ -261,9 +261,11 @@ async fn audit(said: Said<'_>, command: Audit, screen: &mut Screen<'_>) -> ExitC
                 let sources = ExportSources { checkpoints: &*registry, key: key.as_ref(), now };
                 cli::audit_export(&args, &sources, screen).await
             }
-            Audit::Key(AuditKeyArgs { new: Some(path) }) => cli::audit_key_new(&path, &SystemEntropy.secret(), screen),
-            Audit::Key(AuditKeyArgs { new: None }) => match audit_key(said)? {
-                Some(key) => cli::audit_key(&key, screen),
+            Audit::Key(AuditKeyArgs { new: Some(path), json }) => {
+                cli::audit_key_new(&path, &SystemEntropy.secret(), json, screen)
+            }
+            Audit::Key(AuditKeyArgs { new: None, json }) => match audit_key(said)? {
+                Some(key) => cli::audit_key(&key, json, screen),
                 None => {
                     return Err(WiringError::Address(
                         "read the key of the audit: RISKFLEET_AUDIT_KEY is not set".into(),
@@ -310,7 +312,7 @@ async fn supervise(said: Said<'_>, args: &Autoscale, screen: &mut Screen<'_>) ->
     }
 }
 
-async fn migrate(said: Said<'_>, screen: &mut Screen<'_>) -> ExitCode {
+async fn migrate(said: Said<'_>, args: &Migrate, screen: &mut Screen<'_>) -> ExitCode {
     if said.source.data.is_some() {
         return misused("`up` migrates its folder by itself; `migrate` is for a database (RISKFLEET_DATABASE_URL)");
     }
@@ -322,7 +324,10 @@ async fn migrate(said: Said<'_>, screen: &mut Screen<'_>) -> ExitCode {
     match done.await {
         Ok(settings) => {
             let (namespace, n) = (settings.namespace.as_str(), settings.partitions);
-            let said = writeln!(screen.out, "migrated: schema {namespace}, {n} partitions");
+            let said = match args.json {
+                true => writeln!(screen.out, "{}", serde_json::json!({"schema": namespace, "partitions": n})),
+                false => writeln!(screen.out, "migrated: schema {namespace}, {n} partitions"),
+            };
             Exit::when(said.is_ok()).into()
         }
         Err(e @ WiringError::Settings(_)) => misused(&format!("failed to {e}")),

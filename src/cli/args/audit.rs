@@ -44,6 +44,9 @@ pub struct AuditExport {
     /// Only this tenant's chains; without checkpoints, which name all tenants
     #[arg(long, value_name = "TENANT")]
     pub tenant: Option<TenantId>,
+    /// Say what was exported as one JSON document on standard error, where the text else is
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `audit key`.
@@ -52,6 +55,9 @@ pub struct AuditKeyArgs {
     /// Make a new key in this file, which must not be there yet
     #[arg(long, value_name = "FILE")]
     pub new: Option<PathBuf>,
+    /// One JSON document instead of the key alone
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `audit list`.

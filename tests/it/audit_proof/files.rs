@@ -234,7 +234,7 @@ fn a_new_key_is_private_and_never_written_over() {
     let path = folder.write("other", "").with_file_name("audit.key");
     let make = |seed: u8| {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let exit = audit_key_new(&path, &[seed; 32], &mut Screen::plain(&mut out, &mut err));
+        let exit = audit_key_new(&path, &[seed; 32], false, &mut Screen::plain(&mut out, &mut err));
         (exit, String::from_utf8(out).expect("text"))
     };
     assert_eq!(make(1), (Exit::Done, hex::encode(key(1).public()) + "\n"));
