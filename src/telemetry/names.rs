@@ -47,7 +47,7 @@ pub const REFILL_EVENTS: &str = "riskfleet_refill_events_total";
 pub const INBOX_PARKED: &str = "riskfleet_inbox_parked_total";
 /// Counter, `method`, `route`, `status`: answers given.
 pub const HTTP_REQUESTS: &str = "riskfleet_http_requests_total";
-/// Counter, `tenant`, `state`: events of the busiest tenants (see [`super::tenants`]).
+/// Counter, `tenant`, `state`: events of the busiest tenants (see [`super::tenants()`]).
 pub const TENANT_EVENTS: &str = "riskfleet_tenant_events_total";
 /// Counter, `tenant`: requests of the busiest tenants.
 pub const TENANT_REQUESTS: &str = "riskfleet_tenant_requests_total";
